@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+# Vertebra: `make help` lists what there is. Sources and tests are found by themselves.
+
+DEBUG    ?= 0
+SANITIZE ?= 0
+CC       := $(if $(filter default,$(origin CC)),gcc,$(CC))
+AR       := $(if $(filter default,$(origin AR)),ar,$(AR))
+PREFIX   ?= /usr/local
+DESTDIR  ?=
+# A cross build names its own folder and machine: make CC=aarch64-linux-gnu-gcc CONFIG=aarch64
+MACHINE  := $(shell $(CC) -dumpmachine 2>/dev/null)
+CONFIG   ?= $(if $(filter 1,$(SANITIZE)),sanitize,$(if $(filter 1,$(DEBUG)),debug,release))
+B        := build/$(CONFIG)
+
+WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wconversion \
+            -Wvla -Wpointer-arith -Wwrite-strings
+OPTIMISE := $(if $(filter 1,$(DEBUG)),-O0 -g3,$(if $(filter 1,$(SANITIZE)),-O1 -g,-O2 -g1 -DNDEBUG))
+CHECKERS := $(if $(filter 1,$(SANITIZE)),-fsanitize=address$(comma)undefined \
+            -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
+comma    := ,
+CPPFLAGS += -Iinclude -Isrc -D_GNU_SOURCE
+# Contraction into fused multiply-adds is off everywhere but in the fast kernels, so that the
+# reference and the picture code give the same bits on every machine.
+CFLAGS   += -std=c11 $(WARNINGS) $(OPTIMISE) $(CHECKERS) -ffp-contract=off -fopenmp -fPIC \
+            -fvisibility=hidden -MMD -MP $(EXTRA_CFLAGS)
+LDFLAGS  += $(CHECKERS) -fopenmp $(EXTRA_LDFLAGS)
+CORE_LIBS  := -ljansson -lz -lm
+IMAGE_LIBS := -lpng -ljpeg
+
+# ---- what is built -------------------------------------------------------------------------
+CORE_SRC  := $(filter-out src/ops/cpu/kernels.c,$(wildcard src/core/*.c src/ops/*.c src/ops/ref/*.c \
+             src/ops/cpu/*.c src/layers/*.c src/backbones/*.c src/model/*.c src/tasks/*.c src/io/*.c))
+IMAGE_SRC := $(wildcard src/io/image/*.c)
+APPS      := $(patsubst apps/%.c,%,$(wildcard apps/*.c))
+TESTS     := $(patsubst tests/%.c,%,$(wildcard tests/test_*.c))
+EXAMPLES  := $(patsubst examples/%.c,%,$(wildcard examples/*.c))
+
+# The fast kernels are one source, compiled once per instruction set.
+ISAS := portable $(if $(findstring x86_64,$(MACHINE)),avx2 avx512 avx512_bf16)
+AVX2_FLAGS   := -mavx2 -mfma -mf16c
+AVX512_FLAGS := $(AVX2_FLAGS) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512
+ISA_FLAGS_portable    :=
+ISA_FLAGS_avx2        := $(AVX2_FLAGS)
+ISA_FLAGS_avx512      := $(AVX512_FLAGS)
+ISA_FLAGS_avx512_bf16 := $(AVX512_FLAGS) -mavx512bf16
+
+CORE_OBJ  := $(CORE_SRC:%.c=$(B)/%.o) $(ISAS:%=$(B)/src/ops/cpu/kernels_%.o) $(B)/src/families.o
+IMAGE_OBJ := $(IMAGE_SRC:%.c=$(B)/%.o)
+APP_SHARED := $(patsubst %.c,$(B)/%.o,$(wildcard apps/common/*.c))
+TEST_SHARED := $(patsubst %.c,$(B)/%.o,$(wildcard tests/support/*.c))
+LIB       := $(B)/libvertebra.a
+IMAGE_LIB := $(B)/libvertebra_image.a
+
+all: lib apps ## libraries and apps (default)
+lib: $(LIB) $(IMAGE_LIB) $(B)/libvertebra.so.0 $(B)/libvertebra_image.so.0 ## static and shared libraries
+apps: $(APPS:%=$(B)/apps/%) $(if $(filter release,$(CONFIG)),$(APPS:%=apps/%)) ## the programs
+examples: $(EXAMPLES:%=$(B)/examples/%) ## the example programs
+tests: apps examples $(TESTS:%=$(B)/tests/%) ## test programs, not run
+
+$(LIB): $(CORE_OBJ)
+$(IMAGE_LIB): $(IMAGE_OBJ)
+$(LIB) $(IMAGE_LIB):
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(B)/libvertebra.so.0: $(CORE_OBJ)
+	$(CC) -shared -Wl,-soname,$(@F) -Wl,-z,defs -o $@ $^ $(LDFLAGS) $(CORE_LIBS)
+$(B)/libvertebra_image.so.0: $(IMAGE_OBJ) $(B)/libvertebra.so.0
+	$(CC) -shared -Wl,-soname,$(@F) -Wl,-z,defs -o $@ $^ $(LDFLAGS) $(IMAGE_LIBS) -lm
+
+$(B)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+
+$(B)/src/ops/cpu/kernels_%.o: src/ops/cpu/kernels.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -O3 -ffp-contract=fast -fno-math-errno $(ISA_FLAGS_$*) \
+	    -DVT_ISA_NAME=$* -c -o $@ $<
+
+# The table of backbone families: every src/backbones/NAME.c defines vt_family_NAME.
+FAMILIES := $(patsubst src/backbones/%.c,%,$(wildcard src/backbones/*.c))
+$(B)/src/families.c: Makefile tools/families.sh $(wildcard src/backbones/*.c)
+	@mkdir -p $(@D)
+	sh tools/families.sh $(FAMILIES) > $@.tmp && mv $@.tmp $@
+$(B)/src/families.o: $(B)/src/families.c
+	$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+
+$(B)/apps/%: $(B)/apps/%.o $(APP_SHARED) $(IMAGE_LIB) $(LIB)
+	$(CC) -o $@ $^ $(LDFLAGS) $(IMAGE_LIBS) $(CORE_LIBS)
+apps/%: $(B)/apps/%
+	@cp -f $< $@
+$(B)/examples/%: $(B)/examples/%.o $(IMAGE_LIB) $(LIB)
+	$(CC) -o $@ $^ $(LDFLAGS) $(IMAGE_LIBS) $(CORE_LIBS)
+$(B)/tests/%: $(B)/tests/%.o $(TEST_SHARED) $(IMAGE_LIB) $(LIB)
+	$(CC) -o $@ $^ $(LDFLAGS) -lcmocka $(IMAGE_LIBS) $(CORE_LIBS)
+
+# ---- what is run ---------------------------------------------------------------------------
+demo: ## install what is missing, build, classify the shipped photo
+	@sh tools/bootstrap.sh build
+	@$(MAKE) --no-print-directory apps
+	@sh tools/demo.sh
+
+test: ## install what is missing, build, run every test
+	@sh tools/bootstrap.sh test
+	@sh tests/run.sh
+
+bench: apps ## time the shipped model on this machine
+	apps/bench
+
+bench-peers: apps ## time ONNX Runtime, OpenVINO and compiled PyTorch beside ours
+	bench/peers/run.sh
+
+install: lib apps ## headers, libraries, apps and vertebra.pc under PREFIX
+	sh tools/install.sh "$(B)" "$(DESTDIR)" "$(PREFIX)"
+
+format: ## clang-format every source file
+	clang-format -i $$(git ls-files '*.c' '*.h' '*.cu')
+
+clean: ## remove everything that was built
+	rm -rf build $(APPS:%=apps/%)
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@echo 'Options: DEBUG=1 SANITIZE=1 CC=... CONFIG=folder PREFIX=... EXTRA_CFLAGS=... (make -j works)'
+
+.PHONY: all lib apps examples tests demo test bench bench-peers install format clean help
+.SECONDARY:
+.DELETE_ON_ERROR:
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every layer module. A layer is a struct of parameter ids, a `_bind` that declares its parameters,
+ * and a `_forward` that records its operations. Layers own no kernels and see no data. */
+#ifndef VERTEBRA_LAYERS_H
+#define VERTEBRA_LAYERS_H
+
+#include "vertebra/layers/basic.h"
+#include "vertebra/layers/classifier.h"
+#include "vertebra/layers/mlp.h"
+#include "vertebra/layers/patch_embed.h"
+#include "vertebra/layers/patch_merge.h"
+#include "vertebra/layers/window_attention.h"
+
+#endif

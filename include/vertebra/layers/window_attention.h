@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* (Shifted) window attention, Swin V1 (arXiv 2103.14030) and V2 (arXiv 2111.09883).
+ * Inside each window, for each head:
+ *   V1: s_ij = (q_i * head_dim^-0.5) . k_j + B[j relative to i]
+ *   V2: s_ij = exp(min(tau, ln 100)) * cos(q_i, k_j) + B,
+ *       B = 16 sigmoid(mlp(log-spaced offsets)), computed once at load
+ *   y_i = proj(concat_heads sum_j softmax_j(s_ij + mask_ij) v_j)
+ * The grid of windows is moved by floor(window / 2) where `shifted`, by a cyclic roll whose seam is
+ * masked with -100. How maps are padded that windows do not divide: vt_window_rule. */
+#ifndef VERTEBRA_LAYERS_WINDOW_ATTENTION_H
+#define VERTEBRA_LAYERS_WINDOW_ATTENTION_H
+
+#include "vertebra/layers/basic.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct vt_window_attention_settings {
+    int channels, heads; /* head_dim = channels / heads */
+    int window;
+    bool shifted;
+    bool cosine;           /* V2's score and position bias */
+    int pretrained_window; /* V2: the window of pre-training, or 0 */
+    vt_window_rule rule;
+    /* VT_WINDOW_TIMM: the map size that the network is built for; others: ignored. */
+    int map_height, map_width;
+} vt_window_attention_settings;
+
+typedef struct vt_window_attention {
+    vt_linear_layer qkv, proj;
+    vt_weight bias, temperature;
+    int heads, head_dim, window_h, window_w, shift_h, shift_w;
+    bool cosine;
+    vt_window_rule rule;
+} vt_window_attention;
+
+/* Parameters below the current scope: qkv.weight [3C, C], proj.weight, proj.bias;
+ * V1: qkv.bias, relative_position_bias_table [(2w-1)^2, heads] (resized when the file has another
+ * window); V2: q_bias, v_bias, logit_scale, cpb_mlp.{0.weight, 0.bias, 2.weight}. */
+vt_window_attention vt_window_attention_bind(vt_binder *binder,
+                                             const vt_window_attention_settings *settings);
+
+/* x [n,h,w,C] -> [n,h,w,C], any h and w */
+vt_value vt_window_attention_forward(vt_builder *builder, const vt_window_attention *layer,
+                                     vt_value x);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The operations a network is recorded from.
+ *
+ * A backbone's forward pass is recorded, then planned, then run: the functions below append records
+ * to a program and return the id of the map that the record will produce. No data is touched while
+ * recording, and shapes are known at once. Maps are NHWC; a token sequence is a map whose tokens
+ * are its pixels. Every function accepts VT_NO_VALUE (the result of an earlier failure) and returns
+ * VT_NO_VALUE then, so a forward function needs no checks: the builder keeps the first error. */
+#ifndef VERTEBRA_OPS_H
+#define VERTEBRA_OPS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vertebra/status.h"
+#include "vertebra/tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* A map of the program that is being recorded. */
+typedef struct vt_value {
+    int32_t id;
+} vt_value;
+#define VT_NO_VALUE ((vt_value){-1})
+
+/* A parameter that was bound (see layers.h); `id` 0 means none, so that zeroed structs are safe. */
+typedef struct vt_weight {
+    int32_t id;
+} vt_weight;
+
+typedef struct vt_builder vt_builder;
+
+typedef struct vt_shape {
+    int64_t n, h, w, c;
+} vt_shape;
+
+typedef enum vt_activation {
+    VT_ACT_NONE = 0,
+    VT_ACT_GELU,      /* x * (1 + erf(x / sqrt 2)) / 2 */
+    VT_ACT_GELU_TANH, /* x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) / 2 */
+    VT_ACT_SILU,      /* x / (1 + exp(-x)) */
+    VT_ACT_RELU
+} vt_activation;
+
+/* LayerNorm over the channels of each pixel, two-pass:
+ *   m = mean_c x, v = mean_c (x - m)^2, dst = (x - m) / sqrt(v + eps) * scale + shift */
+typedef struct vt_norm {
+    vt_weight scale, shift; /* [c] each; none: 1 and 0 */
+    float eps;
+} vt_norm;
+
+/* Where a linear record applies its norm. */
+typedef enum vt_norm_place {
+    VT_NORM_NONE = 0,
+    VT_NORM_INPUT,   /* of each input row */
+    VT_NORM_OUTPUT   /* of each output row, after the activation, before the residual */
+} vt_norm_place;
+
+/* dst[n,h,w,o] = residual[n,h,w,o] + norm_out(act(bias[o] + sum_i weight[o,i] * row[i]))
+ * with row = norm_in(x[n,h,w,:]), or of the `patch` x `patch` pixels of x that lie under dst[n,h,w],
+ * concatenated as (dy, dx, c), zero outside the map: dst is then ceil(H/patch) x ceil(W/patch).
+ * Layers set weight, bias and act; the planner's rewrites fill in the rest. */
+typedef struct vt_linear {
+    vt_weight weight; /* [out, in] */
+    vt_weight bias;   /* [out], or none */
+    vt_activation act;
+    vt_norm_place norm_place;
+    vt_norm norm;
+    int patch; /* 0 or 1: the pixel itself */
+} vt_linear;
+
+/* Dense convolution: dst[n,y,x,o] = act(bias[o] + sum_{ky,kx,i} weight[o,ky,kx,i] *
+ *   src[n, y*stride_h + ky*dilation_h - pad_top, x*stride_w + kx*dilation_w - pad_left, i]),
+ * zero outside the map. */
+typedef struct vt_conv2d {
+    vt_weight weight; /* [out, kernel_h * kernel_w * in], columns in the order (ky, kx, in) */
+    vt_weight bias;   /* [out], or none */
+    vt_activation act;
+    int kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w;
+    int pad_top, pad_left, pad_bottom, pad_right;
+} vt_conv2d;
+
+/* Which keys a query meets. */
+typedef enum vt_pattern_kind {
+    VT_PATTERN_WINDOW = 0 /* the tokens of its own window */
+} vt_pattern_kind;
+
+/* What a cyclic shift wraps at. */
+typedef enum vt_roll {
+    VT_ROLL_PADDED = 0, /* pad first, then roll the padded map (Swin's dense forks, torchvision) */
+    VT_ROLL_MAP         /* roll the map, then pad (timm) */
+} vt_roll;
+
+/* The index rule of a softmax attention. The map is padded at the bottom and right to multiples of
+ * the window and rolled by (-shift_h, -shift_w); windows are cut from the result. Where a shift is
+ * set, tokens that were not neighbours before the roll see each other with `-100` added. Tokens
+ * outside the map are keys whose k and v rows are given (`pad` below): they are not masked. */
+typedef struct vt_pattern {
+    vt_pattern_kind kind;
+    int window_h, window_w;
+    int shift_h, shift_w; /* 0 <= shift < window */
+    vt_roll roll;
+} vt_pattern;
+
+/* Channels [offset, offset + heads * width) of a map, head h at offset + h * width. */
+typedef struct vt_heads {
+    vt_value map;
+    int offset, width;
+} vt_heads;
+
+/* Multi-head softmax attention under a pattern:
+ *   s[i,j] = score(q_i, k_j) + bias[head, position j relative to i] + mask[i,j]
+ *   dst_i = concat_head sum_j softmax_j(s[i,j]) v_j
+ * score: dot: scale * q.k; cosine (temperature set): exp(min(temperature[head], ln 100)) *
+ *   q/max(|q|,1e-12) . k/max(|k|,1e-12).
+ * bias: [heads, (2 window_h - 1) * (2 window_w - 1)], entry (yj - yi + window_h - 1) *
+ *   (2 window_w - 1) + (xj - xi + window_w - 1): key minus query, whatever the checkpoint's sign. */
+typedef struct vt_attention {
+    int heads;
+    vt_heads q, k, v;
+    float scale;
+    vt_weight temperature; /* [heads], or none */
+    vt_weight bias;        /* or none */
+    vt_weight pad;         /* vector indexed by the channels of k and v: rows outside the map */
+    vt_pattern pattern;
+} vt_attention;
+
+/* The input picture, [n, h, w, 3] after normalisation. */
+vt_value vt_input(vt_builder *builder);
+
+vt_value vt_op_linear(vt_builder *builder, vt_value x, const vt_linear *linear);
+vt_value vt_op_conv2d(vt_builder *builder, vt_value x, const vt_conv2d *conv);
+vt_value vt_op_norm(vt_builder *builder, vt_value x, const vt_norm *norm);
+vt_value vt_op_attention(vt_builder *builder, const vt_attention *attention);
+/* dst = a + b, equal shapes */
+vt_value vt_op_add(vt_builder *builder, vt_value a, vt_value b);
+/* dst[n,y,x,(dy * block + dx) * c + i] = x[n, y*block + dy, x*block + dx, i], zero outside */
+vt_value vt_op_space_to_depth(vt_builder *builder, vt_value x, int block);
+/* dst[n,0,0,c] = mean over h, w */
+vt_value vt_op_mean_pool(vt_builder *builder, vt_value x);
+
+/* The shape of a map; all zero for VT_NO_VALUE. */
+vt_shape vt_value_shape(const vt_builder *builder, vt_value value);
+
+/* Names a map as an output of the network, such as "C2" or "logits". */
+void vt_output(vt_builder *builder, const char *name, vt_value value);
+
+/* Labels the records that follow, for profiles and messages ("stages.2.blocks.5"). */
+void vt_label(vt_builder *builder, const char *format, ...) VT_PRINTF(2, 3);
+
+/* Makes the recording fail with this message, unless it has failed already. */
+void vt_builder_fail(vt_builder *builder, vt_status status, const char *format, ...)
+    VT_PRINTF(3, 4);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/context.h"
+
+#include <omp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ops/backend.h"
+
+#define VT_VERSION "0.1.0"
+
+enum { MAX_DEFAULT_THREADS = 64, MAX_THREADS = 1024 };
+
+struct vt_context {
+    vt_context_settings settings;
+    const vt_backend *backend;
+    char description[128];
+    const struct vt_family **families; /* registered by the caller */
+    size_t family_count, family_capacity;
+};
+
+static void *libc_alloc(void *user, size_t size, size_t alignment)
+{
+    (void)user;
+    void *p = NULL;
+    return posix_memalign(&p, alignment, size) == 0 ? p : NULL;
+}
+
+static void libc_free(void *user, void *pointer)
+{
+    (void)user;
+    free(pointer);
+}
+
+vt_context_settings vt_context_settings_default(void)
+{
+    return (vt_context_settings){.device = "cpu", .fuse = true};
+}
+
+static vt_status choose_backend(vt_context *ctx, vt_error *error)
+{
+    const char *device = ctx->settings.device ? ctx->settings.device : "cpu";
+    if (strcmp(device, "ref") == 0) {
+        ctx->backend = &vt_backend_ref;
+        ctx->settings.threads = 1;
+        return VT_OK;
+    }
+    if (strcmp(device, "cpu") == 0) {
+        return vt_backend_cpu(&ctx->backend, ctx->settings.isa, error);
+    }
+    if (strncmp(device, "cuda", 4) == 0) {
+        return vt_error_set(error, VT_ERR_UNSUPPORTED,
+                            "device '%s': this build has no CUDA side; use 'cpu'", device);
+    }
+    return vt_error_set(error, VT_ERR_ARGUMENT, "unknown device '%s': want 'cpu' or 'ref'", device);
+}
+
+vt_status vt_context_create(vt_context **context, const vt_context_settings *settings,
+                            vt_error *error)
+{
+    if (!context) {
+        return vt_error_set(error, VT_ERR_ARGUMENT, "vt_context_create: context is NULL");
+    }
+    *context = NULL;
+    vt_context_settings s = settings ? *settings : vt_context_settings_default();
+    if (s.threads < 0 || s.threads > MAX_THREADS) {
+        return vt_error_set(error, VT_ERR_ARGUMENT, "threads = %d: want 0 to %d", s.threads,
+                            MAX_THREADS);
+    }
+    if (!s.allocator.alloc != !s.allocator.free) {
+        return vt_error_set(error, VT_ERR_ARGUMENT, "allocator: give both alloc and free");
+    }
+    if (!s.allocator.alloc) {
+        s.allocator = (vt_allocator){libc_alloc, libc_free, NULL};
+    }
+    if (s.threads == 0) {
+        int processors = omp_get_num_procs();
+        s.threads = processors < MAX_DEFAULT_THREADS ? processors : MAX_DEFAULT_THREADS;
+    }
+    vt_context *ctx = vt_alloc_zero(&s.allocator, 1, sizeof *ctx);
+    if (!ctx) {
+        return vt_error_set(error, VT_ERR_MEMORY, "out of memory for the context");
+    }
+    ctx->settings = s;
+    vt_status status = choose_backend(ctx, error);
+    if (status != VT_OK) {
+        vt_free(&s.allocator, ctx);
+        return status;
+    }
+    ctx->settings.device = NULL; /* borrowed for the call only */
+    snprintf(ctx->description, sizeof ctx->description, "%s, %d thread%s", ctx->backend->name,
+             ctx->settings.threads, ctx->settings.threads == 1 ? "" : "s");
+    *context = ctx;
+    return VT_OK;
+}
+
+void vt_context_destroy(vt_context **context)
+{
+    if (context && *context) {
+        vt_allocator allocator = (*context)->settings.allocator;
+        vt_free(&allocator, (*context)->families);
+        vt_free(&allocator, *context);
+        *context = NULL;
+    }
+}
+
+const char *vt_context_description(const vt_context *context)
+{
+    return context->description;
+}
+
+const vt_allocator *vt_context_allocator(const vt_context *context)
+{
+    return &context->settings.allocator;
+}
+
+void vt_log(const vt_context *context, vt_log_level level, const char *format, ...)
+{
+    if (context->settings.log) {
+        char line[1024];
+        va_list args;
+        va_start(args, format);
+        vsnprintf(line, sizeof line, format, args);
+        va_end(args);
+        context->settings.log(context->settings.log_user, level, line);
+    }
+}
+
+bool vt_progress(const vt_context *context, const char *what, uint64_t done, uint64_t total)
+{
+    const vt_context_settings *s = &context->settings;
+    return !s->progress || s->progress(s->progress_user, what, done, total);
+}
+
+int vt_context_threads(const vt_context *context)
+{
+    return context->settings.threads;
+}
+
+bool vt_context_fuses(const vt_context *context)
+{
+    return context->settings.fuse;
+}
+
+const struct vt_family *vt_context_registered(const vt_context *context, size_t i)
+{
+    return i < context->family_count ? context->families[i] : NULL;
+}
+
+bool vt_context_add_family(vt_context *context, const struct vt_family *family)
+{
+    if (!vt_array_reserve(&context->settings.allocator, (void **)&context->families,
+                          &context->family_capacity, context->family_count,
+                          sizeof *context->families)) {
+        return false;
+    }
+    context->families[context->family_count++] = family;
+    return true;
+}
+
+const vt_backend *vt_context_backend(const vt_context *context)
+{
+    return context->backend;
+}
+
+const char *vt_version(void)
+{
+    return VT_VERSION;
+}

@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vertebra/session.h"
+
+#include <string.h>
+
+#include "core/checked.h"
+#include "model/model.h"
+#include "ops/plan.h"
+
+enum { MAX_PLANS = 8, CHANNELS = 3 };
+
+/* A planned shape. The arena is shared by all plans of the session: it holds one forward at a time.
+ * `maps` are addresses in it, refreshed when it has moved. */
+typedef struct prepared {
+    vt_plan plan;
+    int64_t n, h, w;
+    uint64_t last_use;
+    void **maps;
+    double *seconds;
+    const void *arena; /* the one that maps point into */
+} prepared;
+
+struct vt_session {
+    const vt_model *model;
+    const vt_allocator *allocator;
+    vt_pool pool; /* output names */
+    const char **outputs;
+    int output_count;
+    bool profile;
+    prepared plans[MAX_PLANS]; /* n = 0: free */
+    prepared *current;         /* of the last forward or prepare */
+    bool has_run;
+    uint64_t clock;
+    char *arena;
+    size_t arena_bytes;
+};
+
+vt_status vt_session_create(vt_session **session, const vt_model *model,
+                            const vt_session_settings *settings, vt_error *error)
+{
+    if (!session || !model) {
+        return vt_error_set(error, VT_ERR_ARGUMENT, "vt_session_create: an argument is NULL");
+    }
+    *session = NULL;
+    const char *const standard[] = {model->classes ? "logits" : "C5"};
+    const char *const *names = settings && settings->outputs ? settings->outputs : standard;
+    int count = settings && settings->outputs ? settings->output_count : 1;
+    if (count < 1 || count > VT_MAX_OUTPUTS) {
+        return vt_error_set(error, VT_ERR_ARGUMENT, "%d outputs: want 1 to %d", count,
+                            VT_MAX_OUTPUTS);
+    }
+    const vt_allocator *allocator = vt_context_allocator(model->context);
+    vt_session *s = vt_alloc_zero(allocator, 1, sizeof *s);
+    if (!s) {
+        return vt_error_set(error, VT_ERR_MEMORY, "out of memory for a session");
+    }
+    s->model = model;
+    s->allocator = allocator;
+    s->pool = (vt_pool){.allocator = allocator};
+    s->profile = settings && settings->profile;
+    s->outputs = vt_pool_alloc(&s->pool, (size_t)count * sizeof *s->outputs);
+    for (int i = 0; s->outputs && i < count; i++) {
+        s->outputs[i] = vt_pool_strndup(&s->pool, names[i], strlen(names[i]));
+        s->output_count += s->outputs[i] != NULL;
+    }
+    if (s->output_count != count) {
+        vt_session_destroy(&s);
+        return vt_error_set(error, VT_ERR_MEMORY, "out of memory for a session");
+    }
+    *session = s;
+    return VT_OK;
+}
+
+static void clear_prepared(const vt_session *s, prepared *p)
+{
+    vt_plan_clear(&p->plan);
+    vt_free(s->allocator, p->maps);
+    vt_free(s->allocator, p->seconds);
+    *p = (prepared){0};
+}
+
+void vt_session_destroy(vt_session **session)
+{
+    if (!session || !*session) {
+        return;
+    }
+    vt_session *s = *session;
+    for (int i = 0; i < MAX_PLANS; i++) {
+        clear_prepared(s, &s->plans[i]);
+    }
+    vt_free(s->allocator, s->arena);
+    vt_pool_clear(&s->pool);
+    vt_free(s->allocator, s);
+    *session = NULL;
+}
+
+/* Records and plans one shape. */
+static vt_status make_plan(const vt_session *s, int64_t n, int64_t h, int64_t w, vt_plan *plan,
+                           vt_error *error)
+{
+    const vt_model *m = s->model;
+    vt_program program;
+    vt_program_init(&program, s->allocator);
+    vt_builder b = {.program = &program, .weights = m->shapes,
+                    .weight_count = m->binder.slot_count};
+    vt_status status = VT_OK;
+    if (!vt_builder_input(&b, (vt_shape){n, h, w, CHANNELS})) {
+        status = b.status;
+    } else {
+        m->family->forward(&b, m->network);
+        status = b.status;
+    }
+    if (status != VT_OK) {
+        vt_error_set(error, status, "%s", b.error.message);
+    } else {
+        status = vt_program_select(&program, s->outputs, s->output_count, error);
+    }
+    if (status == VT_OK) {
+        status = vt_plan_make(plan, m->context, &program, m->shapes, m->dtype, error);
+    }
+    vt_program_clear(&program);
+    return status == VT_OK ? VT_OK
+                           : vt_error_wrap(error, status, "%s at %lldx%lldx%lld", m->variant->name,
+                                           (long long)n, (long long)h, (long long)w);
+}
+
+static size_t plan_bytes(const vt_plan *plan)
+{
+    return plan->map_bytes + plan->scratch_bytes;
+}
+
+static bool grow_arena(vt_session *s, size_t bytes)
+{
+    if (bytes <= s->arena_bytes) {
+        return true;
+    }
+    char *grown = vt_alloc(s->allocator, bytes);
+    if (!grown) {
+        return false;
+    }
+    vt_free(s->allocator, s->arena);
+    s->arena = grown;
+    s->arena_bytes = bytes;
+    s->has_run = false; /* outputs of the last forward are gone */
+    return true;
+}
+
+static void point_maps(const vt_session *s, prepared *p)
+{
+    for (size_t i = 0; i < p->plan.program.map_count; i++) {
+        p->maps[i] = s->arena + p->plan.offsets[i];
+    }
+    p->arena = s->arena;
+}
+
+/* The plan of that shape, or the place for it: a free one, else the one longest unused. */
+static prepared *find_place(vt_session *s, int64_t n, int64_t h, int64_t w)
+{
+    prepared *oldest = &s->plans[0];
+    for (int i = 0; i < MAX_PLANS; i++) {
+        prepared *p = &s->plans[i];
+        if (p->n == n && p->h == h && p->w == w) {
+            return p;
+        }
+        if (p->last_use < oldest->last_use) {
+            oldest = p;
+        }
+    }
+    return oldest;
+}
+
+static vt_status prepare(vt_session *s, int64_t n, int64_t h, int64_t w, vt_error *error)
+{
+    if (n < 1 || h < 1 || w < 1) {
+        return vt_error_set(error, VT_ERR_ARGUMENT, "an input of %lld pictures of %lldx%lld",
+                            (long long)n, (long long)w, (long long)h);
+    }
+    prepared *p = find_place(s, n, h, w);
+    if (p->n != n || p->h != h || p->w != w) {
+        prepared fresh = {.n = n, .h = h, .w = w};
+        vt_status status = make_plan(s, n, h, w, &fresh.plan, error);
+        if (status != VT_OK) {
+            return status;
+        }
+        fresh.maps = vt_alloc_zero(s->allocator, fresh.plan.program.map_count, sizeof(void *));
+        fresh.seconds =
+            vt_alloc_zero(s->allocator, fresh.plan.program.record_count, sizeof(double));
+        if (!fresh.maps || !fresh.seconds || !grow_arena(s, plan_bytes(&fresh.plan))) {
+            clear_prepared(s, &fresh);
+            return vt_error_set(error, VT_ERR_MEMORY, "out of memory: %zu bytes of activations",
+                                plan_bytes(&fresh.plan));
+        }
+        if (s->current == p) {
+            s->current = NULL;
+            s->has_run = false;
+        }
+        clear_prepared(s, p);
+        *p = fresh;
+    }
+    if (p->arena != s->arena) {
+        point_maps(s, p);
+    }
+    p->last_use = ++s->clock;
+    if (s->current != p) {
+        s->has_run = false;
+    }
+    s->current = p;
+    return VT_OK;
+}
+
+vt_status vt_session_prepare(vt_session *session, int64_t n, int64_t h, int64_t w, vt_error *error)
+{
+    return prepare(session, n, h, w, error);
+}
+
+vt_status vt_session_memory(vt_session *session, int64_t n, int64_t h, int64_t w, size_t *bytes,
+                            vt_error *error)
+{
+    if (n < 1 || h < 1 || w < 1) {
+        return vt_error_set(error, VT_ERR_ARGUMENT, "an input of %lld pictures of %lldx%lld",
+                            (long long)n, (long long)w, (long long)h);
+    }
+    vt_plan plan;
+    vt_status status = make_plan(session, n, h, w, &plan, error);
+    if (status == VT_OK) {
+        *bytes = plan_bytes(&plan);
+        vt_plan_clear(&plan);
+    }
+    return status;
+}
+
+/* Any strides to dense NHWC f32. */
+static void stage_input(const vt_tensor *in, float *out)
+{
+    const float *data = in->data;
+    for (int64_t n = 0; n < in->n; n++) {
+        for (int64_t y = 0; y < in->h; y++) {
+            const float *row = data + n * in->stride_n + y * in->stride_h;
+            for (int64_t x = 0; x < in->w; x++) {
+                for (int64_t c = 0; c < CHANNELS; c++) {
+                    *out++ = row[x * in->stride_w + c * in->stride_c];
+                }
+            }
+        }
+    }
+}
+
+vt_status vt_session_forward(vt_session *s, const vt_tensor *input, vt_error *error)
+{
+    if (!input || !input->data || input->dtype != VT_F32 || input->c != CHANNELS) {
+        return vt_error_set(error, VT_ERR_ARGUMENT, "the input must be f32 with %d channels",
+                            CHANNELS);
+    }
+    vt_status status = prepare(s, input->n, input->h, input->w, error);
+    if (status != VT_OK) {
+        return status;
+    }
+    prepared *p = s->current;
+    stage_input(input, p->maps[p->plan.program.input.id]);
+    s->has_run = false;
+    status = vt_plan_run(&p->plan, s->model->context, s->model->weights, p->maps,
+                         s->arena + p->plan.map_bytes, s->profile ? p->seconds : NULL, error);
+    s->has_run = status == VT_OK;
+    return status;
+}
+
+vt_status vt_session_output(const vt_session *s, const char *name, vt_tensor *out, vt_error *error)
+{
+    const prepared *p = s->current;
+    for (int i = 0; p && s->has_run && i < p->plan.program.output_count; i++) {
+        const vt_named_output *o = &p->plan.program.outputs[i];
+        if (strcmp(o->name, name) == 0) {
+            vt_shape shape = p->plan.program.maps[o->value.id].shape;
+            *out = vt_tensor_nhwc(p->maps[o->value.id], VT_F32, shape.n, shape.h, shape.w, shape.c);
+            return VT_OK;
+        }
+    }
+    return vt_error_set(error, VT_ERR_NOT_FOUND, s->has_run ? "this session has no output '%s'"
+                                                            : "no result '%s': nothing has run",
+                        name);
+}
+
+bool vt_session_op(const vt_session *s, size_t i, vt_op_info *info)
+{
+    const prepared *p = s->current;
+    if (!p || i >= p->plan.program.record_count) {
+        return false;
+    }
+    const vt_record *r = &p->plan.program.records[i];
+    vt_cost cost = vt_record_cost(&p->plan.program, r, s->model->shapes, s->model->dtype);
+    *info = (vt_op_info){vt_op_name(r->kind), r->label, p->plan.impls[i]->name, cost.flops,
+                         cost.bytes, p->seconds[i]};
+    return true;
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a device must offer: weights in its own packed form, and for each kind of record an ordered
+ * list of implementations. */
+#ifndef VT_OPS_BACKEND_H
+#define VT_OPS_BACKEND_H
+
+#include "core/context.h"
+#include "ops/program.h"
+
+/* What a weight is used for; decides its packed form, so that one copy serves every shape. */
+typedef enum vt_weight_use {
+    VT_USE_VECTOR, /* plain f32, whatever the model's dtype */
+    VT_USE_MATRIX  /* [rows = out, cols = in], right operand of a product */
+} vt_weight_use;
+
+/* A weight in the device's form. */
+typedef struct vt_weight_data {
+    int64_t rows, cols;
+    vt_dtype dtype;
+    void *data;
+    size_t bytes;
+} vt_weight_data;
+
+/* Delivers rows [first, first + count) of a weight as f32, dense. */
+typedef struct vt_row_source {
+    vt_status (*read)(void *user, int64_t first, int64_t count, float *out, vt_error *error);
+    void *user;
+} vt_row_source;
+
+typedef struct vt_backend vt_backend;
+
+/* What an implementation is given to run. */
+typedef struct vt_exec {
+    const vt_backend *backend;
+    const vt_program *program;
+    const vt_weight_data *weights; /* indexed by weight id */
+    void *const *maps;             /* indexed by map id: where each map lies */
+    void *scratch;                 /* as many bytes as the implementation asked for */
+    int threads;
+} vt_exec;
+
+/* What an implementation may look at when it decides. */
+typedef struct vt_plan_input {
+    const vt_backend *backend;
+    const vt_program *program;
+    const vt_weight_shape *weights;
+    vt_dtype dtype; /* of the model's matrices */
+    int threads;
+} vt_plan_input;
+
+typedef struct vt_impl {
+    const char *name;
+    /* NULL: accepts, or a short reason why it cannot serve this record. */
+    const char *(*refuse)(const vt_plan_input *in, const vt_record *record);
+    /* Bytes of scratch wanted; NULL: none. */
+    size_t (*scratch)(const vt_plan_input *in, const vt_record *record);
+    void (*run)(const vt_exec *exec, const vt_record *record);
+} vt_impl;
+
+struct vt_backend {
+    const char *name;
+    /* Best first; the last accepts everything that the builder lets through. NULL ends a list. */
+    const vt_impl *const *impls[VT_OP_KINDS];
+    /* NULL: the dtype is computed in here; otherwise the reason why not. */
+    const char *(*refuse_dtype)(vt_dtype dtype);
+    /* Reads a weight into the packed form; rows, cols and dtype of `out` are set by the caller,
+     * data and bytes by this. The block comes from `allocator`. */
+    vt_status (*pack)(const vt_backend *backend, const vt_allocator *allocator, vt_weight_use use,
+                      const vt_row_source *source, vt_weight_data *out, vt_error *error);
+    const void *kernels; /* the backend's own */
+};
+
+extern const vt_backend vt_backend_ref;
+
+/* The fast CPU side for an instruction set; AUTO takes the best that the processor has. */
+vt_status vt_backend_cpu(const vt_backend **backend, vt_isa isa, vt_error *error);
+
+/* Helpers for implementations. */
+static inline vt_shape vt_exec_shape(const vt_exec *exec, vt_value v)
+{
+    return exec->program->maps[v.id].shape;
+}
+
+static inline void *vt_exec_map(const vt_exec *exec, vt_value v)
+{
+    return v.id < 0 ? NULL : exec->maps[v.id];
+}
+
+/* A vector's elements, or NULL when there is none. */
+static inline const float *vt_exec_vector(const vt_exec *exec, vt_weight w)
+{
+    return w.id > 0 ? exec->weights[w.id].data : NULL;
+}
+
+#endif

@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Recording: appends records and computes the shape of what they produce. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/checked.h"
+#include "ops/program.h"
+
+static const char *const op_names[VT_OP_KINDS] = {
+    [VT_OP_LINEAR] = "linear",
+    [VT_OP_CONV2D] = "conv2d",
+    [VT_OP_NORM] = "norm",
+    [VT_OP_ATTENTION] = "attention",
+    [VT_OP_ADD] = "add",
+    [VT_OP_SPACE_TO_DEPTH] = "space_to_depth",
+    [VT_OP_MEAN_POOL] = "mean_pool",
+};
+
+const char *vt_op_name(vt_op_kind kind)
+{
+    return op_names[kind];
+}
+
+void vt_program_init(vt_program *program, const vt_allocator *allocator)
+{
+    *program = (vt_program){.pool = {.allocator = allocator}, .input = VT_NO_VALUE};
+}
+
+void vt_program_clear(vt_program *program)
+{
+    const vt_allocator *allocator = program->pool.allocator;
+    if (allocator) {
+        vt_free(allocator, program->records);
+        vt_free(allocator, program->maps);
+        vt_pool_clear(&program->pool);
+    }
+    *program = (vt_program){.pool = {.allocator = allocator}, .input = VT_NO_VALUE};
+}
+
+void vt_builder_fail(vt_builder *b, vt_status status, const char *format, ...)
+{
+    if (b->status != VT_OK) {
+        return;
+    }
+    char text[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    b->status = b->label[0] ? vt_error_set(&b->error, status, "%s: %s", b->label, text)
+                            : vt_error_set(&b->error, status, "%s", text);
+}
+
+void vt_label(vt_builder *b, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(b->label, sizeof b->label, format, args);
+    va_end(args);
+}
+
+vt_shape vt_value_shape(const vt_builder *b, vt_value value)
+{
+    if (value.id < 0 || (size_t)value.id >= b->program->map_count) {
+        return (vt_shape){0, 0, 0, 0};
+    }
+    return b->program->maps[value.id].shape;
+}
+
+static vt_value new_map(vt_builder *b, vt_shape shape)
+{
+    vt_program *p = b->program;
+    int64_t elements;
+    if (shape.n < 1 || shape.h < 1 || shape.w < 1 || shape.c < 1 ||
+        !vt_mul_i64(shape.n, shape.h, &elements) || !vt_mul_i64(elements, shape.w, &elements) ||
+        !vt_mul_i64(elements, shape.c, &elements) || elements > INT64_MAX / 16) {
+        vt_builder_fail(b, VT_ERR_ARGUMENT, "a map of %lldx%lldx%lldx%lld is not possible",
+                        (long long)shape.n, (long long)shape.h, (long long)shape.w,
+                        (long long)shape.c);
+        return VT_NO_VALUE;
+    }
+    if (!vt_array_reserve(p->pool.allocator, (void **)&p->maps, &p->map_capacity, p->map_count,
+                          sizeof *p->maps)) {
+        vt_builder_fail(b, VT_ERR_MEMORY, "out of memory for the program");
+        return VT_NO_VALUE;
+    }
+    p->maps[p->map_count] = (vt_map){.shape = shape, .dtype = VT_F32};
+    return (vt_value){(int32_t)p->map_count++};
+}
+
+/* Appends `record` with a new destination of `shape`; its dst field is filled in. */
+static vt_value append(vt_builder *b, vt_record record, vt_shape shape)
+{
+    vt_program *p = b->program;
+    if (b->status != VT_OK) {
+        return VT_NO_VALUE;
+    }
+    record.dst = new_map(b, shape);
+    record.label = vt_pool_strndup(&p->pool, b->label, strlen(b->label));
+    if (record.dst.id < 0 || !record.label ||
+        !vt_array_reserve(p->pool.allocator, (void **)&p->records, &p->record_capacity,
+                          p->record_count, sizeof *p->records)) {
+        vt_builder_fail(b, VT_ERR_MEMORY, "out of memory for the program");
+        return VT_NO_VALUE;
+    }
+    p->records[p->record_count++] = record;
+    return record.dst;
+}
+
+/* Checks an operand; false (with an error, unless one stands already) when it is missing. */
+static bool operand(vt_builder *b, vt_value x, vt_op_kind kind)
+{
+    if (b->status != VT_OK) {
+        return false;
+    }
+    if (x.id < 0 || (size_t)x.id >= b->program->map_count) {
+        vt_builder_fail(b, VT_ERR_ARGUMENT, "%s: an operand is missing", op_names[kind]);
+        return false;
+    }
+    return true;
+}
+
+/* Checks that an optional vector has `want` elements. */
+static bool vector_fits(vt_builder *b, vt_weight w, int64_t want, vt_op_kind kind)
+{
+    if (w.id == 0) {
+        return true;
+    }
+    if (w.id < 0 || (size_t)w.id >= b->weight_count) {
+        vt_builder_fail(b, VT_ERR_ARGUMENT, "%s: unknown weight", op_names[kind]);
+        return false;
+    }
+    const vt_weight_shape *s = &b->weights[w.id];
+    if (s->rows * s->cols != want) {
+        vt_builder_fail(b, VT_ERR_ARGUMENT, "%s: %s has %lld elements, want %lld", op_names[kind],
+                        s->name, (long long)(s->rows * s->cols), (long long)want);
+        return false;
+    }
+    return true;
+}
+
+/* Checks that a matrix has `cols` columns; returns its rows, or 0 after a failure. */
+static int64_t matrix_rows(vt_builder *b, vt_weight w, int64_t cols, vt_op_kind kind)
+{
+    if (w.id <= 0 || (size_t)w.id >= b->weight_count) {
+        vt_builder_fail(b, VT_ERR_ARGUMENT, "%s: weight is missing", op_names[kind]);
+        return 0;
+    }
+    const vt_weight_shape *s = &b->weights[w.id];
+    if (s->cols != cols) {
+        vt_builder_fail(b, VT_ERR_ARGUMENT, "%s: %s has %lld columns, the input has %lld channels",
+                        op_names[kind], s->name, (long long)s->cols, (long long)cols);
+        return 0;
+    }
+    return s->rows;
+}
+
+bool vt_builder_input(vt_builder *b, vt_shape shape)
+{
+    b->program->input = new_map(b, shape);
+    return b->status == VT_OK;
+}
+
+vt_value vt_input(vt_builder *b)
+{
+    return b->program->input;
+}
+
+vt_value vt_op_linear(vt_builder *b, vt_value x, const vt_linear *linear)
+{
+    if (!operand(b, x, VT_OP_LINEAR)) {
+        return VT_NO_VALUE;
+    }
+    vt_shape s = vt_value_shape(b, x);
+    int patch = linear->patch > 1 ? linear->patch : 1;
+    int64_t in = s.c * patch * patch;
+    int64_t out = matrix_rows(b, linear->weight, in, VT_OP_LINEAR);
+    int64_t norm_width = linear->norm_place == VT_NORM_OUTPUT ? out : in;
+    if (out == 0 || !vector_fits(b, linear->bias, out, VT_OP_LINEAR) ||
+        !vector_fits(b, linear->norm.scale, norm_width, VT_OP_LINEAR) ||
+        !vector_fits(b, linear->norm.shift, norm_width, VT_OP_LINEAR)) {
+        return VT_NO_VALUE;
+    }
+    vt_record r = {.kind = VT_OP_LINEAR, .source = {x, VT_NO_VALUE, VT_NO_VALUE}};
+    r.as.linear = *linear;
+    r.as.linear.patch = patch;
+    return append(b, r, (vt_shape){s.n, vt_div_up(s.h, patch), vt_div_up(s.w, patch), out});
+}
+
+static int64_t conv_extent(int64_t size, int pad, int kernel, int dilation, int stride)
+{
+    int64_t span = size + pad - (int64_t)dilation * (kernel - 1) - 1;
+    return span < 0 ? 0 : span / stride + 1;
+}
+
+vt_value vt_op_conv2d(vt_builder *b, vt_value x, const vt_conv2d *conv)
+{
+    if (!operand(b, x, VT_OP_CONV2D)) {
+        return VT_NO_VALUE;
+    }
+    vt_conv2d c = *conv;
+    if (c.kernel_h < 1 || c.kernel_w < 1 || c.stride_h < 1 || c.stride_w < 1 ||
+        c.dilation_h < 1 || c.dilation_w < 1 || c.pad_top < 0 || c.pad_left < 0 ||
+        c.pad_bottom < 0 || c.pad_right < 0) {
+        vt_builder_fail(b, VT_ERR_ARGUMENT, "conv2d: kernel, stride and dilation start at 1");
+        return VT_NO_VALUE;
+    }
+    vt_shape s = vt_value_shape(b, x);
+    int64_t out = matrix_rows(b, c.weight, s.c * c.kernel_h * c.kernel_w, VT_OP_CONV2D);
+    if (out == 0 || !vector_fits(b, c.bias, out, VT_OP_CONV2D)) {
+        return VT_NO_VALUE;
+    }
+    vt_record r = {.kind = VT_OP_CONV2D, .source = {x, VT_NO_VALUE, VT_NO_VALUE}};
+    r.as.conv2d = c;
+    int64_t h = conv_extent(s.h, c.pad_top + c.pad_bottom, c.kernel_h, c.dilation_h, c.stride_h);
+    int64_t w = conv_extent(s.w, c.pad_left + c.pad_right, c.kernel_w, c.dilation_w, c.stride_w);
+    return append(b, r, (vt_shape){s.n, h, w, out});
+}
+
+vt_value vt_op_norm(vt_builder *b, vt_value x, const vt_norm *norm)
+{
+    vt_shape s = vt_value_shape(b, x);
+    if (!operand(b, x, VT_OP_NORM) || !vector_fits(b, norm->scale, s.c, VT_OP_NORM) ||
+        !vector_fits(b, norm->shift, s.c, VT_OP_NORM)) {
+        return VT_NO_VALUE;
+    }
+    vt_record r = {.kind = VT_OP_NORM, .source = {x, VT_NO_VALUE, VT_NO_VALUE}};
+    r.as.norm = *norm;
+    return append(b, r, s);
+}
+
+vt_value vt_op_add(vt_builder *b, vt_value x, vt_value y)
+{
+    if (!operand(b, x, VT_OP_ADD) || !operand(b, y, VT_OP_ADD)) {
+        return VT_NO_VALUE;
+    }
+    vt_shape s = vt_value_shape(b, x), t = vt_value_shape(b, y);
+    if (s.n != t.n || s.h != t.h || s.w != t.w || s.c != t.c) {
+        vt_builder_fail(b, VT_ERR_ARGUMENT, "add: the shapes differ");
+        return VT_NO_VALUE;
+    }
+    vt_record r = {.kind = VT_OP_ADD, .source = {x, y, VT_NO_VALUE}};
+    return append(b, r, s);
+}
+
+vt_value vt_op_space_to_depth(vt_builder *b, vt_value x, int block)
+{
+    if (!operand(b, x, VT_OP_SPACE_TO_DEPTH)) {
+        return VT_NO_VALUE;
+    }
+    if (block < 1) {
+        vt_builder_fail(b, VT_ERR_ARGUMENT, "space_to_depth: block = %d", block);
+        return VT_NO_VALUE;
+    }
+    vt_shape s = vt_value_shape(b, x);
+    vt_record r = {.kind = VT_OP_SPACE_TO_DEPTH, .source = {x, VT_NO_VALUE, VT_NO_VALUE}};
+    r.as.block = block;
+    return append(b, r, (vt_shape){s.n, vt_div_up(s.h, block), vt_div_up(s.w, block),
+                                   s.c * block * block});
+}
+
+vt_value vt_op_mean_pool(vt_builder *b, vt_value x)
+{
+    if (!operand(b, x, VT_OP_MEAN_POOL)) {
+        return VT_NO_VALUE;
+    }
+    vt_shape s = vt_value_shape(b, x);
+    vt_record r = {.kind = VT_OP_MEAN_POOL, .source = {x, VT_NO_VALUE, VT_NO_VALUE}};
+    return append(b, r, (vt_shape){s.n, 1, 1, s.c});
+}
+
+static bool heads_fit(vt_builder *b, const vt_heads *h, int heads, const char *which)
+{
+    vt_shape s = vt_value_shape(b, h->map);
+    if (h->offset < 0 || h->width < 1 || h->offset + (int64_t)heads * h->width > s.c) {
+        vt_builder_fail(b, VT_ERR_ARGUMENT,
+                        "attention: %s = channels %d + %d x %d, the map has %lld", which,
+                        h->offset, heads, h->width, (long long)s.c);
+        return false;
+    }
+    return true;
+}
+
+vt_value vt_op_attention(vt_builder *b, const vt_attention *a)
+{
+    if (!operand(b, a->q.map, VT_OP_ATTENTION) || !operand(b, a->k.map, VT_OP_ATTENTION) ||
+        !operand(b, a->v.map, VT_OP_ATTENTION)) {
+        return VT_NO_VALUE;
+    }
+    const vt_pattern *p = &a->pattern;
+    if (a->heads < 1 || p->kind != VT_PATTERN_WINDOW || p->window_h < 1 || p->window_w < 1 ||
+        p->shift_h < 0 || p->shift_w < 0 || p->shift_h >= p->window_h ||
+        p->shift_w >= p->window_w || a->q.width != a->k.width) {
+        vt_builder_fail(b, VT_ERR_ARGUMENT, "attention: %d heads, window %dx%d, shift %d,%d",
+                        a->heads, p->window_h, p->window_w, p->shift_h, p->shift_w);
+        return VT_NO_VALUE;
+    }
+    int64_t table = (int64_t)a->heads * (2 * p->window_h - 1) * (2 * p->window_w - 1);
+    vt_shape s = vt_value_shape(b, a->q.map), t = vt_value_shape(b, a->k.map);
+    if (!heads_fit(b, &a->q, a->heads, "q") || !heads_fit(b, &a->k, a->heads, "k") ||
+        !heads_fit(b, &a->v, a->heads, "v") || !vector_fits(b, a->bias, table, VT_OP_ATTENTION) ||
+        !vector_fits(b, a->temperature, a->heads, VT_OP_ATTENTION) ||
+        !vector_fits(b, a->pad, t.c, VT_OP_ATTENTION)) {
+        return VT_NO_VALUE;
+    }
+    vt_record r = {.kind = VT_OP_ATTENTION, .source = {a->q.map, a->k.map, a->v.map}};
+    r.as.attention = *a;
+    return append(b, r, (vt_shape){s.n, s.h, s.w, (int64_t)a->heads * a->v.width});
+}
+
+void vt_output(vt_builder *b, const char *name, vt_value value)
+{
+    vt_program *p = b->program;
+    if (b->status != VT_OK || value.id < 0) {
+        return;
+    }
+    char *copy = vt_pool_strndup(&p->pool, name, strlen(name));
+    if (p->output_count == VT_MAX_OUTPUTS || !copy) {
+        vt_builder_fail(b, VT_ERR_LIMIT, "output '%s': more than %d outputs", name,
+                        VT_MAX_OUTPUTS);
+        return;
+    }
+    p->outputs[p->output_count++] = (vt_named_output){copy, value};
+}

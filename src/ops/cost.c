@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Operations and bytes of a record, from shapes alone. */
+#include "core/checked.h"
+#include "ops/program.h"
+
+static double elements(const vt_program *p, vt_value v)
+{
+    if (v.id < 0) {
+        return 0;
+    }
+    vt_shape s = p->maps[v.id].shape;
+    return (double)s.n * (double)s.h * (double)s.w * (double)s.c;
+}
+
+static double map_bytes(const vt_program *p, vt_value v)
+{
+    return v.id < 0 ? 0 : elements(p, v) * (double)vt_dtype_size(p->maps[v.id].dtype);
+}
+
+/* Score and weighted sum over every window of the padded map. */
+static double attention_flops(const vt_program *p, const vt_attention *a)
+{
+    vt_shape s = p->maps[a->q.map.id].shape;
+    double keys = (double)a->pattern.window_h * a->pattern.window_w;
+    double queries = (double)s.n * (double)s.h * (double)s.w;
+    return 2.0 * queries * keys * a->heads * (a->q.width + a->v.width);
+}
+
+vt_cost vt_record_cost(const vt_program *p, const vt_record *r, const vt_weight_shape *weights,
+                       vt_dtype weight_dtype)
+{
+    vt_cost cost = {0, 0};
+    double out = elements(p, r->dst);
+    for (int i = 0; i < VT_MAX_SOURCES; i++) {
+        /* q, k and v usually lie in one map: count it once */
+        bool seen = false;
+        for (int j = 0; j < i; j++) {
+            seen |= r->source[j].id == r->source[i].id;
+        }
+        cost.bytes += seen ? 0 : map_bytes(p, r->source[i]);
+    }
+    cost.bytes += map_bytes(p, r->dst);
+    vt_weight matrix = {0};
+    switch (r->kind) {
+    case VT_OP_LINEAR:
+        matrix = r->as.linear.weight;
+        cost.flops = 2.0 * out * (double)weights[matrix.id].cols;
+        break;
+    case VT_OP_CONV2D:
+        matrix = r->as.conv2d.weight;
+        cost.flops = 2.0 * out * (double)weights[matrix.id].cols;
+        break;
+    case VT_OP_NORM: cost.flops = 8.0 * out; break;
+    case VT_OP_ATTENTION: cost.flops = attention_flops(p, &r->as.attention); break;
+    case VT_OP_ADD: cost.flops = out; break;
+    case VT_OP_MEAN_POOL: cost.flops = elements(p, r->source[0]); break;
+    case VT_OP_SPACE_TO_DEPTH:
+    case VT_OP_KINDS: break;
+    }
+    if (matrix.id > 0) {
+        cost.bytes += (double)weights[matrix.id].rows * (double)weights[matrix.id].cols *
+                      (double)vt_dtype_size(weight_dtype);
+    }
+    return cost;
+}

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ops/plan.h"
+
+#include <string.h>
+#include <time.h>
+
+#include "core/checked.h"
+
+/* In half-precision models a map may be stored in half precision when only products read it: the
+ * residual stream, norms and outputs stay f32. */
+static bool only_feeds_products(const vt_program *p, vt_value value)
+{
+    for (size_t i = 0; i < p->record_count; i++) {
+        const vt_record *r = &p->records[i];
+        bool product = r->kind == VT_OP_ATTENTION ||
+                       (r->kind == VT_OP_LINEAR && r->as.linear.norm_place != VT_NORM_INPUT &&
+                        r->source[1].id != value.id);
+        for (int k = 0; k < VT_MAX_SOURCES; k++) {
+            if (r->source[k].id == value.id && !product) {
+                return false;
+            }
+        }
+    }
+    for (int i = 0; i < p->output_count; i++) {
+        if (p->outputs[i].value.id == value.id) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void choose_dtypes(vt_program *p, vt_dtype dtype)
+{
+    for (size_t i = 0; i < p->record_count; i++) {
+        const vt_record *r = &p->records[i];
+        bool half = dtype != VT_F32 && (r->kind == VT_OP_LINEAR || r->kind == VT_OP_ATTENTION) &&
+                    only_feeds_products(p, r->dst);
+        p->maps[r->dst.id].dtype = half ? dtype : VT_F32;
+    }
+}
+
+static vt_status choose_impls(vt_plan *plan, vt_context *context, const vt_plan_input *in,
+                              vt_error *error)
+{
+    for (size_t i = 0; i < plan->program.record_count; i++) {
+        const vt_record *r = &plan->program.records[i];
+        const char *why = "there is none";
+        for (const vt_impl *const *list = in->backend->impls[r->kind]; list && *list; list++) {
+            why = (*list)->refuse ? (*list)->refuse(in, r) : NULL;
+            if (!why) {
+                plan->impls[i] = *list;
+                break;
+            }
+            vt_log(context, VT_LOG_DEBUG, "%s: %s '%s' steps aside: %s", r->label,
+                   vt_op_name(r->kind), (*list)->name, why);
+        }
+        if (!plan->impls[i]) {
+            return vt_error_set(error, VT_ERR_UNSUPPORTED, "%s: no implementation of %s: %s",
+                                r->label, vt_op_name(r->kind), why);
+        }
+        const vt_impl *impl = plan->impls[i];
+        size_t scratch = impl->scratch ? impl->scratch(in, r) : 0;
+        plan->scratch_bytes = scratch > plan->scratch_bytes ? scratch : plan->scratch_bytes;
+        vt_cost cost = vt_record_cost(&plan->program, r, in->weights, in->dtype);
+        plan->flops += cost.flops;
+        plan->bytes += cost.bytes;
+    }
+    return VT_OK;
+}
+
+/* When a map is alive: from the record that writes it to the last one that reads it. */
+typedef struct span {
+    size_t first, last, offset, bytes;
+    bool placed;
+} span;
+
+static bool map_size(const vt_map *m, size_t *out)
+{
+    size_t bytes = (size_t)(m->shape.n * m->shape.h * m->shape.w * m->shape.c);
+    return vt_mul_size(bytes, vt_dtype_size(m->dtype), &bytes) &&
+           vt_align_size(bytes, VT_ALIGNMENT, out);
+}
+
+static bool find_spans(const vt_program *p, span *spans)
+{
+    for (size_t i = 0; i < p->record_count; i++) {
+        const vt_record *r = &p->records[i];
+        span *dst = &spans[r->dst.id];
+        dst->first = dst->last = i + 1;
+        if (!map_size(&p->maps[r->dst.id], &dst->bytes)) {
+            return false;
+        }
+        for (int k = 0; k < VT_MAX_SOURCES; k++) {
+            if (r->source[k].id >= 0) {
+                spans[r->source[k].id].last = i + 1;
+            }
+        }
+    }
+    for (int i = 0; i < p->output_count; i++) {
+        spans[p->outputs[i].value.id].last = p->record_count + 1;
+    }
+    span *input = &spans[p->input.id]; /* written before the first record */
+    return map_size(&p->maps[p->input.id], &input->bytes);
+}
+
+/* The lowest offset at which `s` overlaps no placed map that is alive at the same time. */
+static size_t lowest_gap(const span *spans, size_t count, const span *s)
+{
+    size_t offset = 0;
+    bool moved = true;
+    while (moved) {
+        moved = false;
+        for (size_t i = 0; i < count; i++) {
+            const span *o = &spans[i];
+            bool together = o->placed && o->first <= s->last && s->first <= o->last;
+            if (together && offset < o->offset + o->bytes && o->offset < offset + s->bytes) {
+                offset = o->offset + o->bytes;
+                moved = true;
+            }
+        }
+    }
+    return offset;
+}
+
+static vt_status place_maps(vt_plan *plan, vt_error *error)
+{
+    const vt_program *p = &plan->program;
+    const vt_allocator *allocator = p->pool.allocator;
+    span *spans = vt_alloc_zero(allocator, p->map_count, sizeof *spans);
+    if (!spans) {
+        return vt_error_set(error, VT_ERR_MEMORY, "out of memory for a plan");
+    }
+    if (!find_spans(p, spans)) {
+        vt_free(allocator, spans);
+        return vt_error_set(error, VT_ERR_LIMIT, "the network needs more memory than there can be");
+    }
+    for (size_t i = 0; i < p->map_count; i++) {
+        span *s = &spans[i];
+        if (s->bytes) {
+            s->offset = plan->offsets[i] = lowest_gap(spans, p->map_count, s);
+            s->placed = true;
+            size_t end = s->offset + s->bytes;
+            plan->map_bytes = end > plan->map_bytes ? end : plan->map_bytes;
+        }
+    }
+    vt_free(allocator, spans);
+    return VT_OK;
+}
+
+vt_status vt_plan_make(vt_plan *plan, vt_context *context, vt_program *program,
+                       const vt_weight_shape *weights, vt_dtype dtype, vt_error *error)
+{
+    const vt_allocator *allocator = vt_context_allocator(context);
+    *plan = (vt_plan){.program = *program};
+    *program = (vt_program){.pool = {.allocator = allocator}};
+    if (vt_context_fuses(context)) {
+        vt_program_rewrite(&plan->program, VT_ALL_REWRITES);
+    }
+    choose_dtypes(&plan->program, dtype);
+    plan->impls = vt_alloc_zero(allocator, plan->program.record_count, sizeof *plan->impls);
+    plan->offsets = vt_alloc_zero(allocator, plan->program.map_count, sizeof *plan->offsets);
+    vt_plan_input in = {vt_context_backend(context), &plan->program, weights, dtype,
+                        vt_context_threads(context)};
+    vt_status status = VT_OK;
+    if (!plan->impls || !plan->offsets) {
+        status = vt_error_set(error, VT_ERR_MEMORY, "out of memory for a plan");
+    }
+    if (status == VT_OK) {
+        status = choose_impls(plan, context, &in, error);
+    }
+    if (status == VT_OK) {
+        status = place_maps(plan, error);
+    }
+    if (status != VT_OK) {
+        vt_plan_clear(plan);
+    }
+    return status;
+}
+
+void vt_plan_clear(vt_plan *plan)
+{
+    const vt_allocator *allocator = plan->program.pool.allocator;
+    if (allocator) {
+        vt_free(allocator, plan->impls);
+        vt_free(allocator, plan->offsets);
+        vt_program_clear(&plan->program);
+    }
+    *plan = (vt_plan){0};
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+vt_status vt_plan_run(const vt_plan *plan, vt_context *context, const vt_weight_data *weights,
+                      void *const *maps, void *scratch, double *seconds, vt_error *error)
+{
+    vt_exec exec = {vt_context_backend(context), &plan->program, weights, maps, scratch,
+                    vt_context_threads(context)};
+    size_t count = plan->program.record_count;
+    for (size_t i = 0; i < count; i++) {
+        if (!vt_progress(context, "forward", i, count)) {
+            return vt_error_set(error, VT_ERR_CANCELLED, "cancelled");
+        }
+        double start = seconds ? now() : 0;
+        plan->impls[i]->run(&exec, &plan->program.records[i]);
+        if (seconds) {
+            seconds[i] = now() - start;
+        }
+    }
+    return VT_OK;
+}

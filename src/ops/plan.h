@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From a recorded program to a list that can be run without allocating. */
+#ifndef VT_OPS_PLAN_H
+#define VT_OPS_PLAN_H
+
+#include "ops/backend.h"
+
+/* A rewrite joins a record with a neighbour. It looks at record `i` and returns true when it has
+ * changed the program; removed records get `dst` = VT_NO_VALUE. */
+typedef struct vt_rewrite {
+    const char *name;
+    bool (*apply)(vt_program *program, size_t i);
+} vt_rewrite;
+
+/* In the order in which they are tried; ends with a NULL name. */
+extern const vt_rewrite vt_rewrites[];
+
+#define VT_ALL_REWRITES (~0u)
+
+/* Applies the rewrites whose bit (by index in vt_rewrites) is set until nothing changes. */
+void vt_program_rewrite(vt_program *program, unsigned mask);
+
+/* Drops every record whose result nobody needs and every output whose name is not in `names`
+ * (NULL: keeps all). VT_ERR_NOT_FOUND names the output that the network lacks. */
+vt_status vt_program_select(vt_program *program, const char *const *names, int count,
+                            vt_error *error);
+
+/* How often each map is read by a record or named as an output. */
+int vt_program_uses(const vt_program *program, vt_value value);
+
+typedef struct vt_plan {
+    vt_program program;
+    const vt_impl **impls; /* per record */
+    size_t *offsets;       /* per map, in the arena */
+    size_t map_bytes;      /* of the arena that maps take */
+    size_t scratch_bytes;  /* behind them */
+    double flops, bytes;
+} vt_plan;
+
+/* Takes over `program` (also on failure), chooses element types, implementations and places. */
+vt_status vt_plan_make(vt_plan *plan, vt_context *context, vt_program *program,
+                       const vt_weight_shape *weights, vt_dtype dtype, vt_error *error);
+void vt_plan_clear(vt_plan *plan);
+
+/* Runs the records. `maps` has an entry per map. `seconds`, when not NULL, receives the time of each
+ * record. VT_ERR_CANCELLED when the progress callback says so. */
+vt_status vt_plan_run(const vt_plan *plan, vt_context *context, const vt_weight_data *weights,
+                      void *const *maps, void *scratch, double *seconds, vt_error *error);
+
+#endif

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The program: a list of records over numbered maps, for one (batch, height, width). */
+#ifndef VT_OPS_PROGRAM_H
+#define VT_OPS_PROGRAM_H
+
+#include "core/memory.h"
+#include "vertebra/ops.h"
+
+typedef enum vt_op_kind {
+    VT_OP_LINEAR,
+    VT_OP_CONV2D,
+    VT_OP_NORM,
+    VT_OP_ATTENTION,
+    VT_OP_ADD,
+    VT_OP_SPACE_TO_DEPTH,
+    VT_OP_MEAN_POOL,
+    VT_OP_KINDS
+} vt_op_kind;
+
+enum { VT_MAX_SOURCES = 3 };
+
+/* One operation. Sources by kind: linear, conv2d, norm, space_to_depth, mean_pool: [0] = x;
+ * linear also [1] = residual (or none); add: [0], [1]; attention: q, k, v maps. */
+typedef struct vt_record {
+    vt_op_kind kind;
+    vt_value source[VT_MAX_SOURCES];
+    vt_value dst;
+    const char *label;
+    union {
+        vt_linear linear;
+        vt_conv2d conv2d;
+        vt_norm norm;
+        vt_attention attention;
+        int block;
+    } as;
+} vt_record;
+
+typedef struct vt_map {
+    vt_shape shape;
+    vt_dtype dtype; /* chosen by the planner */
+} vt_map;
+
+typedef struct vt_named_output {
+    const char *name;
+    vt_value value;
+} vt_named_output;
+
+enum { VT_MAX_OUTPUTS = 16 };
+
+typedef struct vt_program {
+    vt_pool pool; /* labels */
+    vt_record *records;
+    size_t record_count, record_capacity;
+    vt_map *maps;
+    size_t map_count, map_capacity;
+    vt_named_output outputs[VT_MAX_OUTPUTS];
+    int output_count;
+    vt_value input;
+} vt_program;
+
+/* Rows and columns of a bound weight as a matrix: a vector is 1 x n. */
+typedef struct vt_weight_shape {
+    const char *name;
+    int64_t rows, cols;
+} vt_weight_shape;
+
+struct vt_builder {
+    vt_program *program;
+    const vt_weight_shape *weights; /* indexed by weight id; [0] unused */
+    size_t weight_count;
+    char label[96];
+    vt_status status;
+    vt_error error;
+};
+
+void vt_program_init(vt_program *program, const vt_allocator *allocator);
+void vt_program_clear(vt_program *program);
+
+/* Declares the input of the program; false when the builder has failed. */
+bool vt_builder_input(vt_builder *builder, vt_shape shape);
+
+const char *vt_op_name(vt_op_kind kind);
+
+/* What one record costs, from shapes alone: multiply-adds count as two operations; bytes count each
+ * operand once. */
+typedef struct vt_cost {
+    double flops, bytes;
+} vt_cost;
+vt_cost vt_record_cost(const vt_program *program, const vt_record *record,
+                       const vt_weight_shape *weights, vt_dtype weight_dtype);
+
+#endif
