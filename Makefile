@@ -127,4 +127,5 @@ help: ## this list
 .SECONDARY:
 .DELETE_ON_ERROR:
 
+%.d: ; # written by the compiler: nothing to try
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

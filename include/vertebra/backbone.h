@@ -9,9 +9,7 @@
 #include "vertebra/ops.h"
 #include "vertebra/preprocess.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+VT_BEGIN_DECLS
 
 /* ---- parameters ------------------------------------------------------------------------------ */
 
@@ -136,6 +134,16 @@ typedef struct vt_dialect {
     vt_window_rule window_rule; /* what AUTO means for these files */
 } vt_dialect;
 
+/* What a variant must answer for golden weights and the golden picture (docs/testing.md). */
+typedef struct vt_golden_case {
+    const char *variant;
+    vt_window_rule window_rule;
+    int height, width;
+    float logits[5]; /* the first ones */
+    int argmax;
+    float largest, l2; /* of all logits */
+} vt_golden_case;
+
 typedef struct vt_family {
     const char *name;  /* "swin" */
     const char *title; /* "Swin Transformer: Hierarchical Vision Transformer ..." */
@@ -148,6 +156,7 @@ typedef struct vt_family {
     void (*forward)(vt_builder *builder, const void *network);
     const vt_dialect *dialects; /* tried in order; ends with name = NULL */
     const char *head;           /* canonical key whose rows are the classes */
+    const vt_golden_case *golden; /* ends with variant = NULL; NULL: none */
 } vt_family;
 
 /* Adds a family to a context, for vt_model_load and the variant list. `family` must outlive the
@@ -155,7 +164,5 @@ typedef struct vt_family {
  * VT_ERR_LIMIT, VT_ERR_MEMORY. */
 vt_status vt_context_register(vt_context *context, const vt_family *family, vt_error *error);
 
-#ifdef __cplusplus
-}
-#endif
+VT_END_DECLS
 #endif

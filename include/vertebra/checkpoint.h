@@ -12,9 +12,7 @@
 #include "vertebra/context.h"
 #include "vertebra/tensor.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+VT_BEGIN_DECLS
 
 enum { VT_CHECKPOINT_MAX_RANK = 16 };
 
@@ -73,7 +71,5 @@ vt_status vt_checkpoint_read(const vt_checkpoint *checkpoint, const vt_checkpoin
  * (newline separated) where a training framework stored class names. NULL when absent. */
 const char *vt_checkpoint_metadata(const vt_checkpoint *checkpoint, const char *key);
 
-#ifdef __cplusplus
-}
-#endif
+VT_END_DECLS
 #endif

@@ -8,10 +8,9 @@
 #include <stdint.h>
 
 #include "vertebra/status.h"
+#include "vertebra/tensor.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+VT_BEGIN_DECLS
 
 typedef struct vt_context vt_context;
 
@@ -75,10 +74,12 @@ void vt_context_destroy(vt_context **context);
 /* The device in words, such as "cpu, avx512_bf16, 2 threads". Owned by the context. */
 const char *vt_context_description(const vt_context *context);
 
+/* Measures, for a fraction of a second, the highest rate of multiply-adds that this context's device
+ * and threads reach for an element type, in GFLOP/s; 0 when it cannot be told. */
+double vt_context_peak(const vt_context *context, vt_dtype dtype);
+
 /* "MAJOR.MINOR.PATCH" of the library in use. */
 const char *vt_version(void);
 
-#ifdef __cplusplus
-}
-#endif
+VT_END_DECLS
 #endif

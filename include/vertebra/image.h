@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* libvertebra_image: picture files. PNG by libpng, JPEG by libjpeg-turbo (the pixels Pillow gives),
- * BMP and PNM by stb_image. The format is told by content. */
+ * BMP by stb_image, PNM by a reader of its own. The format is told by content. */
 #ifndef VERTEBRA_IMAGE_H
 #define VERTEBRA_IMAGE_H
 
@@ -11,9 +11,7 @@
 #include "vertebra/context.h"
 #include "vertebra/preprocess.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+VT_BEGIN_DECLS
 
 /* A decoded picture: dense 8-bit RGB, `stride` = 3 * width bytes. */
 typedef struct vt_image {
@@ -60,7 +58,5 @@ vt_status vt_image_save_png(vt_context *context, const char *path, const vt_pixe
 void vt_image_overlay_heat(vt_image *image, const float *map, int map_width, int map_height,
                            const vt_region *region);
 
-#ifdef __cplusplus
-}
-#endif
+VT_END_DECLS
 #endif

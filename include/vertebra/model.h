@@ -7,9 +7,7 @@
 #include "vertebra/backbone.h"
 #include "vertebra/checkpoint.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+VT_BEGIN_DECLS
 
 typedef struct vt_model vt_model;
 
@@ -78,7 +76,5 @@ size_t vt_model_bytes(const vt_model *model);
 bool vt_model_parameter(const vt_model *model, size_t i, const char **name, int *rank,
                         const int64_t **shape);
 
-#ifdef __cplusplus
-}
-#endif
+VT_END_DECLS
 #endif

@@ -15,9 +15,7 @@
 #include "vertebra/status.h"
 #include "vertebra/tensor.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+VT_BEGIN_DECLS
 
 /* A map of the program that is being recorded. */
 typedef struct vt_value {
@@ -154,7 +152,5 @@ void vt_label(vt_builder *builder, const char *format, ...) VT_PRINTF(2, 3);
 void vt_builder_fail(vt_builder *builder, vt_status status, const char *format, ...)
     VT_PRINTF(3, 4);
 
-#ifdef __cplusplus
-}
-#endif
+VT_END_DECLS
 #endif

@@ -9,9 +9,7 @@
 
 #include "vertebra/context.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+VT_BEGIN_DECLS
 
 typedef enum vt_pixel_format { VT_PIXELS_RGB, VT_PIXELS_BGR } vt_pixel_format;
 
@@ -55,7 +53,7 @@ const char *vt_filter_name(vt_filter filter);
 const char *vt_crop_mode_name(vt_crop_mode mode);
 
 /* Resizes to `width` x `height` (> 0) into `out`: dense RGB, width * height * 3 bytes, in the order
- * of `pixels->format`. Equal to Pillow's Image.resize for 8-bit images in every bit.
+ * of `pixels->format`. Equal to Pillow 13's Image.resize for 8-bit images in every bit.
  * Errors: VT_ERR_ARGUMENT, VT_ERR_MEMORY. */
 vt_status vt_resize(vt_context *context, const vt_pixels *pixels, int width, int height,
                     vt_filter filter, uint8_t *out, vt_error *error);
@@ -74,7 +72,5 @@ typedef struct vt_region {
 vt_status vt_preprocess_region(const vt_preprocess *preprocess, int width, int height,
                                vt_region *region, vt_error *error);
 
-#ifdef __cplusplus
-}
-#endif
+VT_END_DECLS
 #endif

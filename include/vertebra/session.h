@@ -7,9 +7,7 @@
 #include "vertebra/model.h"
 #include "vertebra/tensor.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+VT_BEGIN_DECLS
 
 typedef struct vt_session vt_session;
 
@@ -57,7 +55,5 @@ typedef struct vt_op_info {
 /* Operation i of the plan of the last prepared or run shape; false when out of range. */
 bool vt_session_op(const vt_session *session, size_t i, vt_op_info *info);
 
-#ifdef __cplusplus
-}
-#endif
+VT_END_DECLS
 #endif

@@ -3,9 +3,16 @@
 #ifndef VERTEBRA_STATUS_H
 #define VERTEBRA_STATUS_H
 
+/* Around the declarations of every public header: C linkage, exported from the shared library. */
 #ifdef __cplusplus
-extern "C" {
+#define VT_BEGIN_DECLS extern "C" { _Pragma("GCC visibility push(default)")
+#define VT_END_DECLS   _Pragma("GCC visibility pop") }
+#else
+#define VT_BEGIN_DECLS _Pragma("GCC visibility push(default)")
+#define VT_END_DECLS   _Pragma("GCC visibility pop")
 #endif
+
+VT_BEGIN_DECLS
 
 #if defined(__GNUC__)
 #define VT_PRINTF(fmt_index, args_index) __attribute__((format(printf, fmt_index, args_index)))
@@ -53,7 +60,5 @@ vt_status vt_error_wrap(vt_error *error, vt_status status, const char *format, .
 /* A short English name such as "out of memory"; never NULL. */
 const char *vt_status_name(vt_status status);
 
-#ifdef __cplusplus
-}
-#endif
+VT_END_DECLS
 #endif

@@ -6,9 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+#include "vertebra/status.h"
+
+VT_BEGIN_DECLS
 
 /* Element types. Networks compute in F32, BF16 or F16; the others occur in checkpoints. */
 typedef enum vt_dtype {
@@ -45,7 +45,5 @@ typedef struct vt_tensor {
 vt_tensor vt_tensor_nhwc(void *data, vt_dtype dtype, int64_t n, int64_t h, int64_t w, int64_t c);
 vt_tensor vt_tensor_nchw(void *data, vt_dtype dtype, int64_t n, int64_t c, int64_t h, int64_t w);
 
-#ifdef __cplusplus
-}
-#endif
+VT_END_DECLS
 #endif

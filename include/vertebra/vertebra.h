@@ -5,9 +5,11 @@
 
 #include "vertebra/backbone.h"
 #include "vertebra/checkpoint.h"
+#include "vertebra/classify.h"
 #include "vertebra/context.h"
 #include "vertebra/layers.h"
 #include "vertebra/model.h"
+#include "vertebra/npy.h"
 #include "vertebra/ops.h"
 #include "vertebra/preprocess.h"
 #include "vertebra/session.h"

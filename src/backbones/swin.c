@@ -350,6 +350,24 @@ static const vt_dialect dialects[] = {
     {0},
 };
 
+/* ---- golden values: computed in fp64 from the published code ------------------------------------ */
+
+static const vt_golden_case golden[] = {
+    {"swin_tiny_patch4_window7_224", VT_WINDOW_PAD, 224, 224,
+     {0.185262f, -1.893410f, 1.255496f, -0.126816f, 0.494228f}, 74, 2.968166f, 30.082675f},
+    {"swin_tiny_patch4_window7_224", VT_WINDOW_PAD, 248, 196,
+     {0.043724f, -1.622184f, 1.157901f, 0.243527f, 0.887127f}, 103, 3.004485f, 27.987020f},
+    {"swin_tiny_patch4_window7_224", VT_WINDOW_MM, 248, 196,
+     {0.038619f, -1.625208f, 1.129402f, 0.256162f, 0.893697f}, 103, 2.983682f, 27.902967f},
+    {"swin_tiny_patch4_window7_224", VT_WINDOW_MM, 224, 224,
+     {0.191421f, -1.897993f, 1.255595f, -0.132060f, 0.493892f}, 145, 2.950659f, 30.029430f},
+    {"swin_tiny_patch4_window7_224", VT_WINDOW_TIMM, 248, 196,
+     {0.015052f, -1.606608f, 1.063874f, 0.069410f, 0.880128f}, 145, 2.819714f, 26.593546f},
+    {"swinv2_tiny_window8_256", VT_WINDOW_PAD, 256, 256,
+     {-0.574995f, -0.205631f, 0.227178f, -0.141646f, 1.967480f}, 74, 3.101734f, 31.581477f},
+    {0},
+};
+
 const vt_family vt_family_swin = {
     .name = "swin",
     .title = "Swin Transformer V1 and V2",
@@ -362,4 +380,5 @@ const vt_family vt_family_swin = {
     .forward = swin_forward,
     .dialects = dialects,
     .head = "head.fc.weight",
+    .golden = golden,
 };

@@ -165,6 +165,12 @@ const vt_backend *vt_context_backend(const vt_context *context)
     return context->backend;
 }
 
+double vt_context_peak(const vt_context *context, vt_dtype dtype)
+{
+    const vt_backend *b = context->backend;
+    return b->peak ? b->peak(b, dtype, context->settings.threads) : 0.0;
+}
+
 const char *vt_version(void)
 {
     return VT_VERSION;

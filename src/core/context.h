@@ -6,6 +6,8 @@
 #include "core/memory.h"
 #include "vertebra/context.h"
 
+VT_BEGIN_DECLS /* libvertebra_image uses these */
+
 /* Sends one line to the caller's log callback, if there is one. */
 void vt_log(const vt_context *context, vt_log_level level, const char *format, ...)
     VT_PRINTF(3, 4);
@@ -23,5 +25,7 @@ bool vt_context_add_family(vt_context *context, const struct vt_family *family);
 
 /* The side that computes: see ops/backend.h. Never NULL. */
 const struct vt_backend *vt_context_backend(const vt_context *context);
+
+VT_END_DECLS
 
 #endif

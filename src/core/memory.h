@@ -8,6 +8,8 @@
 
 #include "vertebra/context.h"
 
+VT_BEGIN_DECLS /* libvertebra_image uses these */
+
 enum { VT_ALIGNMENT = 64 };
 
 /* The context's allocator (the C library's where the caller gave none). Never NULL. */
@@ -37,5 +39,7 @@ typedef struct vt_pool {
 void *vt_pool_alloc(vt_pool *pool, size_t size);
 char *vt_pool_strndup(vt_pool *pool, const char *text, size_t length);
 void vt_pool_clear(vt_pool *pool);
+
+VT_END_DECLS
 
 #endif

@@ -68,6 +68,8 @@ struct vt_backend {
     vt_status (*pack)(const vt_backend *backend, const vt_allocator *allocator, vt_weight_use use,
                       const vt_row_source *source, vt_weight_data *out, vt_error *error);
     const void *kernels; /* the backend's own */
+    /* Measures the highest rate of multiply-adds in GFLOP/s (a fraction of a second); NULL: unknown. */
+    double (*peak)(const vt_backend *backend, vt_dtype dtype, int threads);
 };
 
 extern const vt_backend vt_backend_ref;

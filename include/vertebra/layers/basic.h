@@ -5,9 +5,7 @@
 
 #include "vertebra/backbone.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+VT_BEGIN_DECLS
 
 /* y[n,h,w,:] = act(weight x[n,h,w,:] + bias);  `name`.weight [out, in], `name`.bias [out] */
 typedef struct vt_linear_layer {
@@ -21,7 +19,5 @@ vt_value vt_linear_forward(vt_builder *builder, const vt_linear_layer *layer, vt
 /* LayerNorm over channels;  `name`.weight [channels], `name`.bias [channels] */
 vt_norm vt_norm_bind(vt_binder *binder, const char *name, int channels, float eps);
 
-#ifdef __cplusplus
-}
-#endif
+VT_END_DECLS
 #endif

@@ -9,9 +9,7 @@
 
 #include "vertebra/layers/basic.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+VT_BEGIN_DECLS
 
 typedef struct vt_classifier {
     vt_norm norm;
@@ -25,7 +23,5 @@ vt_classifier vt_classifier_bind(vt_binder *binder, const char *head, int channe
 
 void vt_classifier_forward(vt_builder *builder, const vt_classifier *layer, vt_value x);
 
-#ifdef __cplusplus
-}
-#endif
+VT_END_DECLS
 #endif

@@ -5,9 +5,7 @@
 
 #include "vertebra/layers/basic.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+VT_BEGIN_DECLS
 
 typedef struct vt_mlp {
     vt_linear_layer fc1, fc2;
@@ -21,7 +19,5 @@ vt_mlp vt_mlp_bind(vt_binder *binder, int channels, int hidden, vt_activation ac
 /* x [n,h,w,channels] -> [n,h,w,channels] */
 vt_value vt_mlp_forward(vt_builder *builder, const vt_mlp *mlp, vt_value x);
 
-#ifdef __cplusplus
-}
-#endif
+VT_END_DECLS
 #endif

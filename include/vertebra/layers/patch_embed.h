@@ -8,9 +8,7 @@
 
 #include "vertebra/layers/basic.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+VT_BEGIN_DECLS
 
 typedef struct vt_patch_embed {
     vt_linear_layer proj;
@@ -24,7 +22,5 @@ vt_patch_embed vt_patch_embed_bind(vt_binder *binder, int in, int channels, int 
 /* x [n,h,w,in] -> [n, ceil(h/patch), ceil(w/patch), channels] */
 vt_value vt_patch_embed_forward(vt_builder *builder, const vt_patch_embed *layer, vt_value x);
 
-#ifdef __cplusplus
-}
-#endif
+VT_END_DECLS
 #endif

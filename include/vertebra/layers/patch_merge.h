@@ -8,9 +8,7 @@
 
 #include "vertebra/layers/basic.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+VT_BEGIN_DECLS
 
 typedef struct vt_patch_merge {
     vt_linear_layer reduction;
@@ -24,7 +22,5 @@ vt_patch_merge vt_patch_merge_bind(vt_binder *binder, int channels, bool norm_fi
 /* x [n,h,w,C] -> [n, ceil(h/2), ceil(w/2), 2C] */
 vt_value vt_patch_merge_forward(vt_builder *builder, const vt_patch_merge *layer, vt_value x);
 
-#ifdef __cplusplus
-}
-#endif
+VT_END_DECLS
 #endif

@@ -12,9 +12,7 @@
 
 #include "vertebra/layers/basic.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+VT_BEGIN_DECLS
 
 typedef struct vt_window_attention_settings {
     int channels, heads; /* head_dim = channels / heads */
@@ -45,7 +43,5 @@ vt_window_attention vt_window_attention_bind(vt_binder *binder,
 vt_value vt_window_attention_forward(vt_builder *builder, const vt_window_attention *layer,
                                      vt_value x);
 
-#ifdef __cplusplus
-}
-#endif
+VT_END_DECLS
 #endif

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int signal_number)
+{
+    (void)signal_number;
+    interrupted = 1;
+}
+
+bool cli_interrupted(void)
+{
+    return interrupted != 0;
+}
+
+void cli_init(cli_options *options, const char *program)
+{
+    const char *slash = strrchr(program, '/');
+    *options = (cli_options){.program = slash ? slash + 1 : program,
+                             .device = "cpu",
+                             .settings = vt_model_settings_default()};
+    struct sigaction action = {.sa_handler = on_interrupt};
+    action.sa_flags = (int)SA_RESETHAND; /* a second Ctrl-C ends the program at once */
+    sigaction(SIGINT, &action, NULL);
+}
+
+static void print_line(const cli_options *options, const char *format, va_list args)
+{
+    fprintf(stderr, "%s: ", options->program);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+}
+
+int cli_fail(const cli_options *options, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    print_line(options, format, args);
+    va_end(args);
+    return CLI_FAILED;
+}
+
+int cli_usage(const cli_options *options, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    print_line(options, format, args);
+    va_end(args);
+    fprintf(stderr, "%s --help shows what it takes\n", options->program);
+    return CLI_USAGE;
+}
+
+bool cli_number(const char *text, long low, long high, int *out)
+{
+    char *end;
+    errno = 0;
+    long value = strtol(text, &end, 10);
+    if (errno || end == text || *end || value < low || value > high) {
+        return false;
+    }
+    *out = (int)value;
+    return true;
+}
+
+/* "H" or "HxW" */
+static bool parse_size(const char *text, int *height, int *width)
+{
+    char first[16];
+    const char *x = strchr(text, 'x');
+    size_t length = x ? (size_t)(x - text) : strlen(text);
+    if (length >= sizeof first) {
+        return false;
+    }
+    memcpy(first, text, length);
+    first[length] = '\0';
+    return cli_number(first, 1, 16384, height) &&
+           (x ? cli_number(x + 1, 1, 16384, width) : (*width = *height, true));
+}
+
+/* The index of `text` among `names` (which ends with NULL), or -1. */
+static int choice(const char *text, const char *const *names)
+{
+    for (int i = 0; names[i]; i++) {
+        if (strcmp(text, names[i]) == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+int cli_common_option(cli_options *o, int opt, const char *argument)
+{
+    static const char *const dtypes[] = {"f32", "bf16", "f16", NULL};
+    static const char *const rules[] = {"auto", "pad", "mm", "timm", NULL};
+    static const char *const isas[] = {"auto", "portable", "avx2", "avx512", "avx512_bf16", NULL};
+    int k;
+    switch (opt) {
+    case 'm': o->model = argument; return CLI_OK;
+    case 'w': o->weights = argument; return CLI_OK;
+    case 'G': o->golden = true; return CLI_OK;
+    case 'd': o->device = argument; return CLI_OK;
+    case 'E': o->settings.checkpoint.ema = true; return CLI_OK;
+    case 'V': o->settings.checkpoint.verify = true; return CLI_OK;
+    case 'j': o->json = true; return CLI_OK;
+    case 'v': o->verbose = true; return CLI_OK;
+    case 'I':
+        o->isa = argument;
+        return choice(argument, isas) >= 0 ? CLI_OK : cli_usage(o, "--isa %s: unknown", argument);
+    case 'D':
+        k = choice(argument, dtypes);
+        o->settings.dtype = k == 1 ? VT_BF16 : k == 2 ? VT_F16 : VT_F32;
+        return k >= 0 ? CLI_OK : cli_usage(o, "--dtype %s: want f32 or bf16", argument);
+    case 'R':
+        k = choice(argument, rules);
+        o->settings.window_rule = (vt_window_rule)(k < 0 ? 0 : k);
+        return k >= 0 ? CLI_OK : cli_usage(o, "--swin-rule %s: want pad, mm or timm", argument);
+    case 't':
+        return cli_number(argument, 1, 1024, &o->threads)
+                   ? CLI_OK
+                   : cli_usage(o, "--threads %s: want 1 to 1024", argument);
+    case 's':
+        return parse_size(argument, &o->height, &o->width)
+                   ? CLI_OK
+                   : cli_usage(o, "--size %s: want H or HxW, 1 to 16384", argument);
+    default: return -1;
+    }
+}
+
+static void print_log(void *user, vt_log_level level, const char *line)
+{
+    const cli_options *o = user;
+    if (level == VT_LOG_WARNING || o->verbose) {
+        fprintf(stderr, "%s: %s%s\n", o->program, level == VT_LOG_WARNING ? "warning: " : "", line);
+    }
+}
+
+static bool on_progress(void *user, const char *what, uint64_t done, uint64_t total)
+{
+    (void)user;
+    (void)what;
+    (void)done;
+    (void)total;
+    return !interrupted;
+}
+
+int cli_open_context(cli_options *o, vt_context **context)
+{
+    static const char *const isas[] = {"auto", "portable", "avx2", "avx512", "avx512_bf16", NULL};
+    vt_context_settings s = vt_context_settings_default();
+    vt_error error = {0};
+    s.device = o->device;
+    s.threads = o->threads;
+    s.isa = o->isa ? (vt_isa)choice(o->isa, isas) : VT_ISA_AUTO;
+    s.log = print_log;
+    s.log_user = o;
+    s.progress = on_progress;
+    return vt_context_create(context, &s, &error) == VT_OK ? CLI_OK
+                                                           : cli_fail(o, "%s", error.message);
+}
+
+/* The shipped weights: $VERTEBRA_WEIGHTS, beside the program's folder in a source tree, or where
+ * `make install` puts them. */
+static bool default_weights(char *out, size_t size)
+{
+    const char *chosen = getenv("VERTEBRA_WEIGHTS");
+    if (chosen && *chosen) {
+        return snprintf(out, size, "%s", chosen) < (int)size;
+    }
+    static const char *const places[] = {"../weights", "../../../weights", "../share/vertebra"};
+    char exe[512];
+    ssize_t length = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    if (length < 0) {
+        return false;
+    }
+    exe[length] = '\0';
+    *strrchr(exe, '/') = '\0';
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        int n = snprintf(out, size, "%s/%s/swin_nano_objects.safetensors", exe, places[i]);
+        if (n > 0 && n < (int)size && access(out, R_OK) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int cli_open_model(cli_options *o, vt_context *context, vt_model **model)
+{
+    vt_error error = {0};
+    vt_status status;
+    char path[1024];
+    if (o->settings.window_rule == VT_WINDOW_TIMM) {
+        o->settings.image_height = o->height;
+        o->settings.image_width = o->width;
+    }
+    if (o->golden) {
+        const char *name = o->model ? o->model : "swin_tiny_patch4_window7_224";
+        status = vt_model_golden(model, context, name, 0, &o->settings, &error);
+    } else if (o->weights) {
+        status = vt_model_load(model, context, o->model, o->weights, &o->settings, &error);
+    } else if (o->model) {
+        return cli_fail(o, "--model %s: its weights are not shipped; give --weights FILE%s",
+                        o->model,
+                        vt_variant_find(context, o->model, NULL) ? "" : " (and the name is unknown:"
+                                                                        " apps/info lists models)");
+    } else if (default_weights(path, sizeof path)) {
+        status = vt_model_load(model, context, NULL, path, &o->settings, &error);
+    } else {
+        return cli_fail(o, "the shipped weights were not found; give --weights FILE");
+    }
+    return status == VT_OK ? CLI_OK : cli_fail(o, "%s", error.message);
+}
+
+vt_preprocess cli_preprocess(const cli_options *o, const vt_model *model)
+{
+    vt_preprocess p = *vt_model_preprocess(model);
+    if (o->height) {
+        p.height = o->height;
+        p.width = o->width;
+    }
+    return p;
+}

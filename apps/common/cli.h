@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the programs share: options, messages, progress, opening a model. Results go to stdout,
+ * everything else to stderr; exit codes are 0 ok, 1 failed, 2 wrong usage. */
+#ifndef APPS_COMMON_CLI_H
+#define APPS_COMMON_CLI_H
+
+#include <getopt.h>
+#include <stdbool.h>
+
+#include "vertebra/vertebra.h"
+
+enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
+
+typedef struct cli_options {
+    const char *program;
+    const char *model, *weights, *device, *isa;
+    vt_model_settings settings;
+    int threads;
+    int height, width; /* --size; 0: the model's own */
+    bool golden, json, verbose;
+} cli_options;
+
+/* The options that every program that runs a model takes; put first in its table. */
+/* clang-format off */
+#define CLI_COMMON_OPTIONS                                                                         \
+    {"model", required_argument, NULL, 'm'}, {"weights", required_argument, NULL, 'w'},            \
+    {"golden", no_argument, NULL, 'G'},      {"device", required_argument, NULL, 'd'},             \
+    {"isa", required_argument, NULL, 'I'},   {"dtype", required_argument, NULL, 'D'},              \
+    {"threads", required_argument, NULL, 't'}, {"size", required_argument, NULL, 's'},             \
+    {"ema", no_argument, NULL, 'E'},         {"verify", no_argument, NULL, 'V'},                   \
+    {"swin-rule", required_argument, NULL, 'R'}, {"json", no_argument, NULL, 'j'},                 \
+    {"verbose", no_argument, NULL, 'v'},     {"help", no_argument, NULL, 'h'}
+#define CLI_SHORT_OPTIONS "m:w:d:t:jvh"
+#define CLI_COMMON_HELP                                                                            \
+    "  -m, --model NAME       which network (apps/info lists them); default: what the file says\n" \
+    "  -w, --weights FILE     .safetensors, .safetensors.index.json, .pth, .pt;\n"                 \
+    "                         default: the shipped object classifier\n"                            \
+    "      --golden           weights made from a hash instead of a file (self-test, timing)\n"    \
+    "      --ema              take the moving average of the weights where the file has one\n"     \
+    "      --verify           check the file's stored checksums first\n"                           \
+    "      --size H[xW]       run at this input size instead of the model's own\n"                 \
+    "      --swin-rule RULE   pad, mm or timm: how windows meet sizes they do not divide\n"        \
+    "  -d, --device DEVICE    cpu (default) or ref, the slow plain reference\n"                    \
+    "      --isa ISA          portable, avx2, avx512, avx512_bf16; default: the best there is\n"   \
+    "      --dtype TYPE       f32 (default) or bf16\n"                                             \
+    "  -t, --threads N        default: all processors\n"                                           \
+    "  -j, --json             machine-readable result\n"                                           \
+    "  -v, --verbose          say more on stderr\n"                                                \
+    "  -h, --help             this text\n"
+/* clang-format on */
+
+/* Starts a program: remembers its name and catches Ctrl-C. */
+void cli_init(cli_options *options, const char *program);
+
+/* Takes one option returned by getopt_long. CLI_OK, CLI_USAGE (a message was printed), or -1 when
+ * it is not a common option. */
+int cli_common_option(cli_options *options, int opt, const char *argument);
+
+/* Prints "program: message" to stderr and returns CLI_FAILED, or CLI_USAGE with a hint at --help. */
+int cli_fail(const cli_options *options, const char *format, ...) VT_PRINTF(2, 3);
+int cli_usage(const cli_options *options, const char *format, ...) VT_PRINTF(2, 3);
+
+/* A whole number within [low, high]; false when the text is anything else. */
+bool cli_number(const char *text, long low, long high, int *out);
+
+/* The context and the model of the options, or a message and CLI_FAILED. */
+int cli_open_context(cli_options *options, vt_context **context);
+int cli_open_model(cli_options *options, vt_context *context, vt_model **model);
+
+/* The transform to use: the model's, at --size where it was given. */
+vt_preprocess cli_preprocess(const cli_options *options, const vt_model *model);
+
+/* Whether Ctrl-C was pressed. */
+bool cli_interrupted(void);
+
+#endif

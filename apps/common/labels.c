@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "labels.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_BYTES = 16 << 20 };
+
+static vt_status read_text(char **text, const char *path, vt_error *error)
+{
+    FILE *file = fopen(path, "rb");
+    char *buffer = file ? calloc(1, MAX_BYTES + 1) : NULL;
+    size_t size = buffer ? fread(buffer, 1, MAX_BYTES + 1, file) : 0;
+    int reason = errno;
+    bool bad = !buffer || ferror(file) || size > MAX_BYTES;
+    if (file) {
+        fclose(file);
+    }
+    if (bad) {
+        free(buffer);
+        return vt_error_set(error, VT_ERR_IO, "cannot read labels %s: %s", path,
+                            size > MAX_BYTES ? "too large" : strerror(reason));
+    }
+    *text = buffer;
+    return VT_OK;
+}
+
+vt_status labels_read(labels *out, const char *path, int classes, vt_error *error)
+{
+    *out = (labels){0};
+    vt_status status = read_text(&out->text, path, error);
+    if (status != VT_OK) {
+        return status;
+    }
+    out->names = calloc((size_t)classes + 1, sizeof *out->names);
+    for (char *p = out->text; out->names && *p; out->count++) {
+        size_t length = strcspn(p, "\r\n");
+        if (out->count < classes) {
+            out->names[out->count] = p;
+        }
+        char *end = p + length;
+        p = end + (*end == '\r') + (end[*end == '\r'] == '\n');
+        *end = '\0';
+    }
+    if (out->count != classes) {
+        int lines = out->count;
+        labels_clear(out);
+        return vt_error_set(error, VT_ERR_MISMATCH, "%s has %d lines, the model %d classes", path,
+                            lines, classes);
+    }
+    return VT_OK;
+}
+
+void labels_clear(labels *l)
+{
+    free(l->text);
+    free(l->names);
+    *l = (labels){0};
+}
+
+const char *label_of(const labels *l, const vt_model *model, int i, char buffer[32])
+{
+    if (i < l->count) {
+        return l->names[i];
+    }
+    const char *own = vt_model_label(model, i);
+    if (own) {
+        return own;
+    }
+    snprintf(buffer, 32, "class %d", i);
+    return buffer;
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Class names: one a line in a text file, or what the weights carry. */
+#ifndef APPS_COMMON_LABELS_H
+#define APPS_COMMON_LABELS_H
+
+#include "vertebra/model.h"
+
+typedef struct labels {
+    char *text;
+    char **names;
+    int count;
+} labels;
+
+/* Reads a label file and checks that it has one line per class. */
+vt_status labels_read(labels *out, const char *path, int classes, vt_error *error);
+void labels_clear(labels *l);
+
+/* The name of class i: the file's, else the model's, else "class i" in `buffer`. */
+const char *label_of(const labels *l, const vt_model *model, int i, char buffer[32]);
+
+#endif
