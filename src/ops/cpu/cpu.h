@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The fast implementations, one per kind of record; each serves every record of its kind. */
+#ifndef VT_OPS_CPU_CPU_H
+#define VT_OPS_CPU_CPU_H
+
+#include "ops/backend.h"
+
+extern const vt_impl vt_cpu_linear, vt_cpu_conv2d, vt_cpu_norm, vt_cpu_attention, vt_cpu_add,
+    vt_cpu_space_to_depth, vt_cpu_mean_pool;
+
+#endif

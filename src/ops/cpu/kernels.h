@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What kernels.c offers for one instruction set. The drivers (gemm.c, attention.c, ...) know tiles,
+ * rows and threads; the kernels know vectors. */
+#ifndef VT_OPS_CPU_KERNELS_H
+#define VT_OPS_CPU_KERNELS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vertebra/ops.h"
+
+/* One tile of a product: c[r][j] = sum_k a[r][k] * panel[k][j] + bias[j] + residual[r][j] for
+ * r < rows <= mr and j < nr. Every element is summed in the order of k, in one chain, whatever the
+ * tile. Strides are in bytes. */
+typedef struct vt_cpu_tile {
+    int rows;
+    int64_t k; /* steps: elements, or pairs of bf16 where the panel holds pairs */
+    const void *a;
+    int64_t a_stride;
+    const void *panel;
+    const float *bias; /* [nr] */
+    const float *residual; /* or NULL */
+    int64_t residual_stride;
+    float *c;
+    int64_t c_stride;
+    const char *ahead; /* memory that will be needed soon */
+    int64_t ahead_step; /* bytes of it to fetch per four steps: 0 or 128 */
+} vt_cpu_tile;
+
+/* Rows of floats on their way to the destination: dst = residual + act(src). Strides in elements;
+ * src is an f32 buffer that may be read up to the next multiple of 16 columns. */
+typedef struct vt_cpu_finish {
+    int64_t rows, cols;
+    const float *src;
+    int64_t src_stride;
+    vt_activation act;
+    const void *residual; /* or NULL */
+    bool residual_bf16;
+    int64_t residual_stride;
+    void *dst;
+    bool dst_bf16;
+    int64_t dst_stride;
+} vt_cpu_finish;
+
+typedef struct vt_cpu_kernels {
+    const char *name;
+    int lanes;       /* floats in a vector */
+    int mr, nr;      /* largest tile */
+    bool bf16_pairs; /* bf16 panels are [k/2][nr][2] and meet bf16 rows; else [k][nr] and f32 rows */
+    void (*tile_f32)(const vt_cpu_tile *tile);
+    void (*tile_bf16)(const vt_cpu_tile *tile);
+    void (*finish)(const vt_cpu_finish *finish);
+    /* dst = (x - mean) / sqrt(variance + eps) * scale + shift; scale, shift: or NULL; dst may be
+     * x */
+    void (*norm_row)(const float *x, int64_t n, const float *scale, const float *shift, float eps,
+                     float *dst);
+    void (*widen)(const uint16_t *src, int64_t n, float *dst);
+    void (*narrow)(const float *src, int64_t n, uint16_t *dst);
+    /* dst = a + b */
+    void (*add)(const float *a, const float *b, int64_t n, float *dst);
+    /* row[j] = exp(row[j] - max) for n columns, a multiple of `lanes`; returns 1 / sum. The mask is
+     * first added where regions[j] != region; regions may be NULL. */
+    float (*softmax_row)(float *row, int64_t n, const int32_t *regions, int32_t region);
+    /* Rows of keys into panels of nr: dst[i / nr][j][i % nr] = src[i * src_stride + j] for i < rows,
+     * j < cols. Strides in elements; src has zeros up to the next multiple of `lanes` rows. */
+    void (*transpose)(const float *src, int64_t src_stride, int64_t rows, int64_t cols, float *dst);
+    /* dst[i] = src[i] * factor */
+    void (*scale)(const float *src, int64_t n, float factor, float *dst);
+    /* sum of squares */
+    float (*square_sum)(const float *x, int64_t n);
+} vt_cpu_kernels;
+
+enum { VT_CPU_MAX_NR = 64, VT_CPU_MAX_MR = 16 };
+
+extern const vt_cpu_kernels vt_cpu_kernels_portable;
+#if defined(__x86_64__)
+extern const vt_cpu_kernels vt_cpu_kernels_avx2, vt_cpu_kernels_avx512, vt_cpu_kernels_avx512_bf16;
+#endif
+
+#endif
