@@ -156,6 +156,13 @@ static int64_t matrix_rows(vt_builder *b, vt_weight w, int64_t cols, vt_op_kind 
     return s->rows;
 }
 
+/* a * b * c, or INT64_MAX where that is more: no map and no weight is so large. */
+static int64_t product(int64_t a, int64_t b, int64_t c)
+{
+    int64_t out;
+    return vt_mul_i64(a, b, &out) && vt_mul_i64(out, c, &out) ? out : INT64_MAX;
+}
+
 bool vt_builder_input(vt_builder *b, vt_shape shape)
 {
     b->program->input = new_map(b, shape);
@@ -174,7 +181,7 @@ vt_value vt_op_linear(vt_builder *b, vt_value x, const vt_linear *linear)
     }
     vt_shape s = vt_value_shape(b, x);
     int patch = linear->patch > 1 ? linear->patch : 1;
-    int64_t in = s.c * patch * patch;
+    int64_t in = product(s.c, patch, patch);
     int64_t out = matrix_rows(b, linear->weight, in, VT_OP_LINEAR);
     int64_t norm_width = linear->norm_place == VT_NORM_OUTPUT ? out : in;
     if (out == 0 || !vector_fits(b, linear->bias, out, VT_OP_LINEAR) ||
@@ -188,7 +195,7 @@ vt_value vt_op_linear(vt_builder *b, vt_value x, const vt_linear *linear)
     return append(b, r, (vt_shape){s.n, vt_div_up(s.h, patch), vt_div_up(s.w, patch), out});
 }
 
-static int64_t conv_extent(int64_t size, int pad, int kernel, int dilation, int stride)
+static int64_t conv_extent(int64_t size, int64_t pad, int kernel, int dilation, int stride)
 {
     int64_t span = size + pad - (int64_t)dilation * (kernel - 1) - 1;
     return span < 0 ? 0 : span / stride + 1;
@@ -207,14 +214,16 @@ vt_value vt_op_conv2d(vt_builder *b, vt_value x, const vt_conv2d *conv)
         return VT_NO_VALUE;
     }
     vt_shape s = vt_value_shape(b, x);
-    int64_t out = matrix_rows(b, c.weight, s.c * c.kernel_h * c.kernel_w, VT_OP_CONV2D);
+    int64_t out = matrix_rows(b, c.weight, product(s.c, c.kernel_h, c.kernel_w), VT_OP_CONV2D);
     if (out == 0 || !vector_fits(b, c.bias, out, VT_OP_CONV2D)) {
         return VT_NO_VALUE;
     }
     vt_record r = {.kind = VT_OP_CONV2D, .source = {x, VT_NO_VALUE, VT_NO_VALUE}};
     r.as.conv2d = c;
-    int64_t h = conv_extent(s.h, c.pad_top + c.pad_bottom, c.kernel_h, c.dilation_h, c.stride_h);
-    int64_t w = conv_extent(s.w, c.pad_left + c.pad_right, c.kernel_w, c.dilation_w, c.stride_w);
+    int64_t h = conv_extent(s.h, (int64_t)c.pad_top + c.pad_bottom, c.kernel_h, c.dilation_h,
+                            c.stride_h);
+    int64_t w = conv_extent(s.w, (int64_t)c.pad_left + c.pad_right, c.kernel_w, c.dilation_w,
+                            c.stride_w);
     return append(b, r, (vt_shape){s.n, h, w, out});
 }
 
@@ -257,7 +266,7 @@ vt_value vt_op_space_to_depth(vt_builder *b, vt_value x, int block)
     vt_record r = {.kind = VT_OP_SPACE_TO_DEPTH, .source = {x, VT_NO_VALUE, VT_NO_VALUE}};
     r.as.block = block;
     return append(b, r, (vt_shape){s.n, vt_div_up(s.h, block), vt_div_up(s.w, block),
-                                   s.c * block * block});
+                                   product(s.c, block, block)});
 }
 
 vt_value vt_op_mean_pool(vt_builder *b, vt_value x)
@@ -282,6 +291,11 @@ static bool heads_fit(vt_builder *b, const vt_heads *h, int heads, const char *w
     return true;
 }
 
+static bool same_places(vt_shape a, vt_shape b)
+{
+    return a.n == b.n && a.h == b.h && a.w == b.w;
+}
+
 vt_value vt_op_attention(vt_builder *b, const vt_attention *a)
 {
     if (!operand(b, a->q.map, VT_OP_ATTENTION) || !operand(b, a->k.map, VT_OP_ATTENTION) ||
@@ -296,8 +310,12 @@ vt_value vt_op_attention(vt_builder *b, const vt_attention *a)
                         a->heads, p->window_h, p->window_w, p->shift_h, p->shift_w);
         return VT_NO_VALUE;
     }
-    int64_t table = (int64_t)a->heads * (2 * p->window_h - 1) * (2 * p->window_w - 1);
+    int64_t table = product(a->heads, 2 * (int64_t)p->window_h - 1, 2 * (int64_t)p->window_w - 1);
     vt_shape s = vt_value_shape(b, a->q.map), t = vt_value_shape(b, a->k.map);
+    if (!same_places(s, t) || !same_places(s, vt_value_shape(b, a->v.map))) {
+        vt_builder_fail(b, VT_ERR_ARGUMENT, "attention: the maps of q, k and v differ in size");
+        return VT_NO_VALUE;
+    }
     if (!heads_fit(b, &a->q, a->heads, "q") || !heads_fit(b, &a->k, a->heads, "k") ||
         !heads_fit(b, &a->v, a->heads, "v") || !vector_fits(b, a->bias, table, VT_OP_ATTENTION) ||
         !vector_fits(b, a->temperature, a->heads, VT_OP_ATTENTION) ||
@@ -315,10 +333,18 @@ void vt_output(vt_builder *b, const char *name, vt_value value)
     if (b->status != VT_OK || value.id < 0) {
         return;
     }
-    char *copy = vt_pool_strndup(&p->pool, name, strlen(name));
-    if (p->output_count == VT_MAX_OUTPUTS || !copy) {
+    if ((size_t)value.id >= p->map_count) {
+        vt_builder_fail(b, VT_ERR_ARGUMENT, "output '%s': there is no such map", name);
+        return;
+    }
+    if (p->output_count == VT_MAX_OUTPUTS) {
         vt_builder_fail(b, VT_ERR_LIMIT, "output '%s': more than %d outputs", name,
                         VT_MAX_OUTPUTS);
+        return;
+    }
+    char *copy = vt_pool_strndup(&p->pool, name, strlen(name));
+    if (!copy) {
+        vt_builder_fail(b, VT_ERR_MEMORY, "out of memory for the program");
         return;
     }
     p->outputs[p->output_count++] = (vt_named_output){copy, value};
