@@ -20,6 +20,7 @@ static const char help[] =
     "      --input-npy IN.npy a ready float32 tensor [n, 3, h, w] instead of pictures\n"
     "      --dump-input OUT.npy  write the tensor that enters the network\n"
     "      --print-preproc    print the evaluation transform\n"
+    "      --check-range      on NaN or infinity, say in which block it first appears\n"
     "      --exif apply|ignore   turn photos as their EXIF orientation says (default apply)\n";
 
 typedef struct state {
@@ -27,7 +28,7 @@ typedef struct state {
     input_set in;
     const char *labels_path, *cam, *logits_path, *dump_path;
     int topk;
-    bool print_preproc;
+    bool print_preproc, check_range;
     labels names;
     vt_context *context;
     vt_model *model;
@@ -49,6 +50,7 @@ static int take_option(state *s, int opt)
     case 'N': s->in.npy_path = optarg; return CLI_OK;
     case 'U': s->dump_path = optarg; return CLI_OK;
     case 'P': s->print_preproc = true; return CLI_OK;
+    case 'F': s->check_range = true; return CLI_OK;
     case 'X': return input_exif_option(&s->in, &s->options, optarg);
     case 'h':
         printf("%s\n%s", help, CLI_COMMON_HELP);
@@ -67,6 +69,7 @@ static int parse(state *s, int argc, char **argv)
                                           {"input-npy", required_argument, NULL, 'N'},
                                           {"dump-input", required_argument, NULL, 'U'},
                                           {"print-preproc", no_argument, NULL, 'P'},
+                                          {"check-range", no_argument, NULL, 'F'},
                                           {"exif", required_argument, NULL, 'X'},
                                           {0}};
     int opt;
@@ -253,7 +256,9 @@ static int run(state *s)
         return cli_fail(&s->options, "%s", error.message);
     }
     const char *const outputs[] = {"logits", "cam"};
-    vt_session_settings settings = {.outputs = outputs, .output_count = s->cam ? 2 : 1};
+    vt_session_settings settings = {.outputs = outputs,
+                                    .output_count = s->cam ? 2 : 1,
+                                    .check_range = s->check_range};
     if (vt_session_create(&s->session, s->model, &settings, &error) != VT_OK) {
         return cli_fail(&s->options, "%s", error.message);
     }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static volatile sig_atomic_t interrupted;
@@ -143,12 +144,23 @@ static void print_log(void *user, vt_log_level level, const char *line)
     }
 }
 
+enum { BAR = 40, PATIENCE = 1 }; /* characters; seconds before a bar is worth showing */
+
+/* On a terminal, shows how far a long step (loading weights) is. */
 static bool on_progress(void *user, const char *what, uint64_t done, uint64_t total)
 {
-    (void)user;
-    (void)what;
-    (void)done;
-    (void)total;
+    cli_options *o = user;
+    if (!isatty(STDERR_FILENO) || strcmp(what, "forward") == 0) {
+        return !interrupted;
+    }
+    time_t now = time(NULL);
+    o->started = done <= 1 ? now : o->started;
+    if (now - o->started > PATIENCE) {
+        int filled = (int)(BAR * done / (total ? total : 1));
+        fprintf(stderr, "\r%s [%.*s%*s]", what, filled,
+                "########################################", BAR - filled, "");
+        fputs(done + 1 >= total ? "\n" : "", stderr);
+    }
     return !interrupted;
 }
 
@@ -163,6 +175,7 @@ int cli_open_context(cli_options *o, vt_context **context)
     s.log = print_log;
     s.log_user = o;
     s.progress = on_progress;
+    s.progress_user = o;
     return vt_context_create(context, &s, &error) == VT_OK ? CLI_OK
                                                            : cli_fail(o, "%s", error.message);
 }

@@ -6,6 +6,7 @@
 
 #include <getopt.h>
 #include <stdbool.h>
+#include <time.h>
 
 #include "vertebra/vertebra.h"
 
@@ -18,6 +19,7 @@ typedef struct cli_options {
     int threads;
     int height, width; /* --size; 0: the model's own */
     bool golden, json, verbose;
+    time_t started; /* the step that is in progress */
 } cli_options;
 
 /* The options that every program that runs a model takes; put first in its table. */

@@ -17,7 +17,8 @@ typedef struct vt_session_settings {
      * copied. */
     const char *const *outputs;
     int output_count;
-    bool profile; /* time every operation */
+    bool profile;     /* time every operation */
+    bool check_range; /* fail with VT_ERR_NUMERIC at the first operation whose result is not finite */
 } vt_session_settings;
 
 /* `settings` may be NULL. The model must outlive the session. One thread at a time.
@@ -37,7 +38,7 @@ vt_status vt_session_memory(vt_session *session, int64_t n, int64_t h, int64_t w
 
 /* Runs the network on `input`: f32, c = 3, any strides (see vt_tensor_nchw), normalised as
  * vt_preprocess_run does. Prepares first when the shape is new.
- * Errors: those of prepare, VT_ERR_CANCELLED. */
+ * Errors: those of prepare, VT_ERR_CANCELLED, VT_ERR_NUMERIC (check_range). */
 vt_status vt_session_forward(vt_session *session, const vt_tensor *input, vt_error *error);
 
 /* A view of an output of the last forward: f32, dense NHWC, owned by the session and valid until its

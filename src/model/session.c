@@ -26,7 +26,7 @@ struct vt_session {
     vt_pool pool; /* output names */
     const char **outputs;
     int output_count;
-    bool profile;
+    bool profile, check_range;
     prepared plans[MAX_PLANS]; /* n = 0: free */
     prepared *current;         /* of the last forward or prepare */
     bool has_run;
@@ -58,6 +58,7 @@ vt_status vt_session_create(vt_session **session, const vt_model *model,
     s->allocator = allocator;
     s->pool = (vt_pool){.allocator = allocator};
     s->profile = settings && settings->profile;
+    s->check_range = settings && settings->check_range;
     s->outputs = vt_pool_alloc(&s->pool, (size_t)count * sizeof *s->outputs);
     for (int i = 0; s->outputs && i < count; i++) {
         s->outputs[i] = vt_pool_strndup(&s->pool, names[i], strlen(names[i]));
@@ -258,8 +259,12 @@ vt_status vt_session_forward(vt_session *s, const vt_tensor *input, vt_error *er
     prepared *p = s->current;
     stage_input(input, p->maps[p->plan.program.input.id]);
     s->has_run = false;
-    status = vt_plan_run(&p->plan, s->model->context, s->model->weights, p->maps,
-                         s->arena + p->plan.map_bytes, s->profile ? p->seconds : NULL, error);
+    vt_run run = {.weights = s->model->weights,
+                  .maps = p->maps,
+                  .scratch = s->arena + p->plan.map_bytes,
+                  .seconds = s->profile ? p->seconds : NULL,
+                  .check_range = s->check_range};
+    status = vt_plan_run(&p->plan, s->model->context, &run, error);
     s->has_run = status == VT_OK;
     return status;
 }

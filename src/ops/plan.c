@@ -195,20 +195,40 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-vt_status vt_plan_run(const vt_plan *plan, vt_context *context, const vt_weight_data *weights,
-                      void *const *maps, void *scratch, double *seconds, vt_error *error)
+/* Whether every element of the map is a finite number: no exponent is all ones. */
+static bool is_finite(const vt_map *map, const void *data)
 {
-    vt_exec exec = {vt_context_backend(context), &plan->program, weights, maps, scratch,
+    int64_t count = map->shape.n * map->shape.h * map->shape.w * map->shape.c;
+    bool wide = map->dtype == VT_F32;
+    uint32_t exponent = wide ? 0x7f800000u : map->dtype == VT_BF16 ? 0x7f80u : 0x7c00u;
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t bits = wide ? ((const uint32_t *)data)[i] : ((const uint16_t *)data)[i];
+        if ((bits & exponent) == exponent) {
+            return false;
+        }
+    }
+    return true;
+}
+
+vt_status vt_plan_run(const vt_plan *plan, vt_context *context, const vt_run *run, vt_error *error)
+{
+    const vt_program *p = &plan->program;
+    vt_exec exec = {vt_context_backend(context), p, run->weights, run->maps, run->scratch,
                     vt_context_threads(context)};
-    size_t count = plan->program.record_count;
-    for (size_t i = 0; i < count; i++) {
-        if (!vt_progress(context, "forward", i, count)) {
+    for (size_t i = 0; i < p->record_count; i++) {
+        const vt_record *r = &p->records[i];
+        if (!vt_progress(context, "forward", i, p->record_count)) {
             return vt_error_set(error, VT_ERR_CANCELLED, "cancelled");
         }
-        double start = seconds ? now() : 0;
-        plan->impls[i]->run(&exec, &plan->program.records[i]);
-        if (seconds) {
-            seconds[i] = now() - start;
+        double start = run->seconds ? now() : 0;
+        plan->impls[i]->run(&exec, r);
+        if (run->seconds) {
+            run->seconds[i] = now() - start;
+        }
+        if (run->check_range && !is_finite(&p->maps[r->dst.id], run->maps[r->dst.id])) {
+            return vt_error_set(error, VT_ERR_NUMERIC,
+                                "%s: the result of %s is the first that is not finite", r->label,
+                                vt_op_name(r->kind));
         }
     }
     return VT_OK;

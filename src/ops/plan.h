@@ -42,9 +42,17 @@ vt_status vt_plan_make(vt_plan *plan, vt_context *context, vt_program *program,
                        const vt_weight_shape *weights, vt_dtype dtype, vt_error *error);
 void vt_plan_clear(vt_plan *plan);
 
-/* Runs the records. `maps` has an entry per map. `seconds`, when not NULL, receives the time of each
- * record. VT_ERR_CANCELLED when the progress callback says so. */
-vt_status vt_plan_run(const vt_plan *plan, vt_context *context, const vt_weight_data *weights,
-                      void *const *maps, void *scratch, double *seconds, vt_error *error);
+/* What a run is given besides the plan. */
+typedef struct vt_run {
+    const vt_weight_data *weights;
+    void *const *maps; /* an entry per map */
+    void *scratch;
+    double *seconds;  /* NULL, or receives the time of each record */
+    bool check_range; /* look at every result */
+} vt_run;
+
+/* Runs the records. VT_ERR_CANCELLED when the progress callback says so; VT_ERR_NUMERIC names the
+ * first record whose result is not finite. */
+vt_status vt_plan_run(const vt_plan *plan, vt_context *context, const vt_run *run, vt_error *error);
 
 #endif
