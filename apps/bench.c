@@ -250,7 +250,7 @@ static int take_option(state *s, int opt)
     switch (opt) {
     case 'h':
         printf("%s\n%s", help, CLI_COMMON_HELP);
-        exit(CLI_OK);
+        exit(cli_finish(&s->options, CLI_OK));
     case 'O': s->ops = true; return CLI_OK;
     case 'b':
         return cli_number(optarg, 1, 65536, &s->batch)
@@ -298,5 +298,5 @@ int main(int argc, char **argv)
     }
     vt_model_destroy(&s.model);
     vt_context_destroy(&s.context);
-    return code;
+    return cli_finish(&s.options, code);
 }

@@ -54,7 +54,7 @@ static int take_option(state *s, int opt)
     case 'X': return input_exif_option(&s->in, &s->options, optarg);
     case 'h':
         printf("%s\n%s", help, CLI_COMMON_HELP);
-        exit(CLI_OK);
+        exit(cli_finish(&s->options, CLI_OK));
     default: return cli_common_option(&s->options, opt, optarg);
     }
 }
@@ -306,5 +306,5 @@ int main(int argc, char **argv)
     labels_clear(&s.names);
     free(s.logits);
     free(s.inputs);
-    return result;
+    return cli_finish(&s.options, result);
 }

@@ -61,7 +61,7 @@ static int take_option(state *s, int opt)
     case 'X': return input_exif_option(&s->in, &s->options, optarg);
     case 'h':
         printf("%s\n%s", help, CLI_COMMON_HELP);
-        exit(CLI_OK);
+        exit(cli_finish(&s->options, CLI_OK));
     default: return cli_common_option(&s->options, opt, optarg);
     }
 }
@@ -176,5 +176,5 @@ int main(int argc, char **argv)
     }
     vt_context_destroy(&s.context);
     free(s.list);
-    return result;
+    return cli_finish(&s.options, result);
 }

@@ -209,7 +209,9 @@ int main(int argc, char **argv)
     while (result == CLI_OK &&
            (opt = getopt_long(argc, argv, CLI_SHORT_OPTIONS "b:KO", table, NULL)) != -1) {
         switch (opt) {
-        case 'h': printf("%s\n%s", help, CLI_COMMON_HELP); return CLI_OK;
+        case 'h':
+            printf("%s\n%s", help, CLI_COMMON_HELP);
+            return cli_finish(&s.options, CLI_OK);
         case 'K': s.keys = true; break;
         case 'O': s.ops = true; break;
         case 'b':
@@ -233,5 +235,5 @@ int main(int argc, char **argv)
                                                         : list_models(&s);
     }
     vt_context_destroy(&s.context);
-    return result;
+    return cli_finish(&s.options, result);
 }

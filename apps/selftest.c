@@ -150,7 +150,7 @@ int main(int argc, char **argv)
     while ((opt = getopt_long(argc, argv, CLI_SHORT_OPTIONS, table, NULL)) != -1) {
         if (opt == 'h') {
             printf("%s\n%s", help, CLI_COMMON_HELP);
-            return CLI_OK;
+            return cli_finish(&options, CLI_OK);
         }
         int result = opt == '?'   ? cli_usage(&options, "what to do with that?")
                      : opt == 'A' ? (options.model = NULL, CLI_OK)
@@ -167,5 +167,5 @@ int main(int argc, char **argv)
         result = run_all(&options, context);
     }
     vt_context_destroy(&context);
-    return result;
+    return cli_finish(&options, result);
 }

@@ -2,6 +2,7 @@
 #include "cli.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -23,8 +24,20 @@ bool cli_interrupted(void)
     return interrupted != 0;
 }
 
+/* Where the caller closed a standard stream, a file that we open must not take its number: put
+ * something there that cannot be used. */
+static void hold_standard_streams(void)
+{
+    for (int fd = 0; fd < 3; fd++) {
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) < 0) {
+            return;
+        }
+    }
+}
+
 void cli_init(cli_options *options, const char *program)
 {
+    hold_standard_streams();
     const char *slash = strrchr(program, '/');
     *options = (cli_options){.program = slash ? slash + 1 : program,
                              .device = "cpu",
@@ -48,6 +61,15 @@ int cli_fail(const cli_options *options, const char *format, ...)
     print_line(options, format, args);
     va_end(args);
     return CLI_FAILED;
+}
+
+int cli_finish(const cli_options *options, int result)
+{
+    bool lost = ferror(stdout) != 0;
+    if (fflush(stdout) != 0) {
+        return cli_fail(options, "cannot write the result: %s", strerror(errno));
+    }
+    return lost ? cli_fail(options, "cannot write the result") : result;
 }
 
 int cli_usage(const cli_options *options, const char *format, ...)

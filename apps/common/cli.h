@@ -62,6 +62,10 @@ int cli_common_option(cli_options *options, int opt, const char *argument);
 int cli_fail(const cli_options *options, const char *format, ...) VT_PRINTF(2, 3);
 int cli_usage(const cli_options *options, const char *format, ...) VT_PRINTF(2, 3);
 
+/* Ends a program: `result`, or a message and CLI_FAILED when the results did not reach stdout (the
+ * disk is full). */
+int cli_finish(const cli_options *options, int result);
+
 /* A whole number within [low, high]; false when the text is anything else. */
 bool cli_number(const char *text, long low, long high, int *out);
 
