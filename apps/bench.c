@@ -261,7 +261,6 @@ static int take_option(state *s, int opt)
     case 'S':
         return cli_number(optarg, 0, 86400, &s->seconds)
                    ? CLI_OK : cli_usage(&s->options, "--seconds %s: want a whole number", optarg);
-    case '?': return cli_usage(&s->options, "what to do with that?");
     default: return cli_common_option(&s->options, opt, optarg);
     }
 }

@@ -74,8 +74,7 @@ static int parse(state *s, int argc, char **argv)
                                           {0}};
     int opt;
     while ((opt = getopt_long(argc, argv, CLI_SHORT_OPTIONS "k:l:", table, NULL)) != -1) {
-        int result = opt == '?' ? cli_usage(&s->options, "what to do with that?")
-                                : take_option(s, opt);
+        int result = take_option(s, opt);
         if (result != CLI_OK) {
             return result;
         }

@@ -219,7 +219,6 @@ int main(int argc, char **argv)
                 result = cli_usage(&s.options, "--batch %s: want 1 to 65536", optarg);
             }
             break;
-        case '?': result = cli_usage(&s.options, "what to do with that?"); break;
         default: result = cli_common_option(&s.options, opt, optarg);
         }
     }

@@ -152,9 +152,8 @@ int main(int argc, char **argv)
             printf("%s\n%s", help, CLI_COMMON_HELP);
             return cli_finish(&options, CLI_OK);
         }
-        int result = opt == '?'   ? cli_usage(&options, "what to do with that?")
-                     : opt == 'A' ? (options.model = NULL, CLI_OK)
-                                  : cli_common_option(&options, opt, optarg);
+        int result = opt == 'A' ? (options.model = NULL, CLI_OK)
+                                : cli_common_option(&options, opt, optarg);
         if (result != CLI_OK) {
             return result;
         }

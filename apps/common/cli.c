@@ -72,14 +72,20 @@ int cli_finish(const cli_options *options, int result)
     return lost ? cli_fail(options, "cannot write the result") : result;
 }
 
+/* What went wrong has been printed. */
+static int bad_option(const cli_options *options)
+{
+    fprintf(stderr, "%s --help shows what it takes\n", options->program);
+    return CLI_USAGE;
+}
+
 int cli_usage(const cli_options *options, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
     print_line(options, format, args);
     va_end(args);
-    fprintf(stderr, "%s --help shows what it takes\n", options->program);
-    return CLI_USAGE;
+    return bad_option(options);
 }
 
 bool cli_number(const char *text, long low, long high, int *out)
@@ -87,7 +93,8 @@ bool cli_number(const char *text, long low, long high, int *out)
     char *end;
     errno = 0;
     long value = strtol(text, &end, 10);
-    if (errno || end == text || *end || value < low || value > high) {
+    if (errno || !strchr("-0123456789", *text) || end == text || *end || value < low ||
+        value > high) {
         return false;
     }
     *out = (int)value;
@@ -154,7 +161,7 @@ int cli_common_option(cli_options *o, int opt, const char *argument)
         return parse_size(argument, &o->height, &o->width)
                    ? CLI_OK
                    : cli_usage(o, "--size %s: want H or HxW, 1 to 16384", argument);
-    default: return -1;
+    default: return bad_option(o); /* getopt_long has said what is wrong */
     }
 }
 

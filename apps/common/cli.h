@@ -54,8 +54,7 @@ typedef struct cli_options {
 /* Starts a program: remembers its name and catches Ctrl-C. */
 void cli_init(cli_options *options, const char *program);
 
-/* Takes one option returned by getopt_long. CLI_OK, CLI_USAGE (a message was printed), or -1 when
- * it is not a common option. */
+/* Takes one option returned by getopt_long, '?' included. CLI_OK, or CLI_USAGE after a message. */
 int cli_common_option(cli_options *options, int opt, const char *argument);
 
 /* Prints "program: message" to stderr and returns CLI_FAILED, or CLI_USAGE with a hint at --help. */
