@@ -106,6 +106,12 @@ VT_INLINE void tile_rows(const enum panel_kind kind, const int rows, const vt_cp
     int64_t stride = t->a_stride, stride3 = 3 * t->a_stride, k = t->k;
     const char *a0 = t->a, *a1 = a0 + 4 * stride, *a2 = a1 + 4 * stride, *a3 = a2 + 4 * stride;
     const char *panel = t->panel, *ahead = t->ahead;
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++) {
+        const char *line = (const char *)t->c + r * t->c_stride;
+        __builtin_prefetch(line, 1, 3);
+        __builtin_prefetch(line + 64, 1, 3);
+    }
     for (; k >= STEP; k -= STEP) {
         __builtin_prefetch(ahead, 0, 2);
         __builtin_prefetch(ahead + 64, 0, 2);
