@@ -134,13 +134,13 @@ static void print_json(const state *s, const char *name, const vt_class_score *t
         char buffer[32];
         json_t *c = json_object();
         json_object_set_new(c, "index", json_integer(top[k].index));
-        json_object_set_new(c, "label",
-                            json_string(label_of(&s->names, s->model, top[k].index, buffer)));
+        const char *label = label_of(&s->names, s->model, top[k].index, buffer);
+        json_object_set_new(c, "label", cli_json_text(label));
         json_object_set_new(c, "probability", json_real((double)top[k].probability));
         json_object_set_new(c, "logit", json_real((double)top[k].logit));
         json_array_append_new(classes, c);
     }
-    json_object_set_new(line, "picture", json_string(name));
+    json_object_set_new(line, "picture", cli_json_text(name));
     json_object_set_new(line, "model", json_string(vt_model_variant(s->model)->name));
     json_object_set_new(line, "top", classes);
     json_dumpf(line, stdout, JSON_REAL_PRECISION(7));
@@ -150,11 +150,13 @@ static void print_json(const state *s, const char *name, const vt_class_score *t
 
 static void print_text(const state *s, const char *name, const vt_class_score *top, int count)
 {
-    printf("%s\n", name);
+    cli_print_text(name);
+    putchar('\n');
     for (int k = 0; k < count; k++) {
         char buffer[32];
-        printf("  %6.2f %%  %s\n", 100.0 * (double)top[k].probability,
-               label_of(&s->names, s->model, top[k].index, buffer));
+        printf("  %6.2f %%  ", 100.0 * (double)top[k].probability);
+        cli_print_text(label_of(&s->names, s->model, top[k].index, buffer));
+        putchar('\n');
     }
 }
 

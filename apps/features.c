@@ -125,6 +125,16 @@ static int write_output(const state *s, const char *name)
         return cli_fail(&s->options, "%s", error.message);
     }
     const int64_t *shape = s->nhwc ? nhwc : nchw;
+    if (s->options.json) {
+        json_t *line = json_pack("{s:o, s:o, s:[I, I, I, I]}", "output", cli_json_text(name),
+                                 "file", cli_json_text(path), "shape", (json_int_t)shape[0],
+                                 (json_int_t)shape[1], (json_int_t)shape[2],
+                                 (json_int_t)shape[3]);
+        json_dumpf(line, stdout, 0);
+        putchar('\n');
+        json_decref(line);
+        return CLI_OK;
+    }
     printf("%s  [%lld, %lld, %lld, %lld]\n", path, (long long)shape[0], (long long)shape[1],
            (long long)shape[2], (long long)shape[3]);
     return CLI_OK;

@@ -88,18 +88,21 @@ static int list_file(const state *s, const char *path)
         const vt_checkpoint_entry *e = vt_checkpoint_at(file, i);
         total += e->elements;
         if (s->options.json) {
-            json_array_append_new(tensors, json_pack("{s:s, s:s, s:o}", "name", e->name, "dtype",
+            json_array_append_new(tensors, json_pack("{s:o, s:s, s:o}", "name",
+                                                     cli_json_text(e->name), "dtype",
                                                      vt_dtype_name(e->dtype), "shape",
                                                      json_shape(e->rank, e->shape)));
         } else {
-            printf("%-5s %s ", vt_dtype_name(e->dtype), e->name);
+            printf("%-5s ", vt_dtype_name(e->dtype));
+            cli_print_text(e->name);
+            putchar(' ');
             print_shape(e->rank, e->shape);
             putchar('\n');
         }
     }
     if (s->options.json) {
-        json_t *all = json_pack("{s:s, s:s, s:I, s:O}", "format", vt_checkpoint_format(file), "root",
-                                vt_checkpoint_root(file), "elements", (json_int_t)total, "tensors",
+        json_t *all = json_pack("{s:s, s:o, s:I, s:O}", "format", vt_checkpoint_format(file), "root",
+                                cli_json_text(vt_checkpoint_root(file)), "elements", (json_int_t)total, "tensors",
                                 tensors);
         json_dumpf(all, stdout, JSON_INDENT(1));
         putchar('\n');
@@ -107,9 +110,12 @@ static int list_file(const state *s, const char *path)
     } else {
         const char *root = vt_checkpoint_root(file), *model;
         model = vt_checkpoint_metadata(file, "vertebra.model");
-        printf("%zu tensors, %.3f M elements, %s%s%s%s%s\n", count, (double)total / 1e6,
-               vt_checkpoint_format(file), *root ? ", weights under " : "", root,
-               model ? ", for " : "", model ? model : "");
+        printf("%zu tensors, %.3f M elements, %s%s", count, (double)total / 1e6,
+               vt_checkpoint_format(file), *root ? ", weights under " : "");
+        cli_print_text(root);
+        fputs(model ? ", for " : "", stdout);
+        cli_print_text(model ? model : "");
+        putchar('\n');
     }
     json_decref(tensors);
     vt_checkpoint_close(&file);

@@ -88,6 +88,29 @@ int cli_usage(const cli_options *options, const char *format, ...)
     return bad_option(options);
 }
 
+void cli_print_text(const char *text)
+{
+    for (const char *p = text; *p; p++) {
+        bool control = (unsigned char)*p < 0x20 || *p == 0x7f;
+        putchar(control ? '?' : *p);
+    }
+}
+
+json_t *cli_json_text(const char *text)
+{
+    json_t *json = json_string(text);
+    char *clean = json ? NULL : calloc(strlen(text) + 1, 3);
+    if (clean) {
+        char *out = clean;
+        for (const char *p = text; *p; p++) {
+            out = (unsigned char)*p < 0x80 ? (*out = *p, out + 1) : stpcpy(out, "\xEF\xBF\xBD");
+        }
+        json = json_string(clean);
+        free(clean);
+    }
+    return json;
+}
+
 bool cli_number(const char *text, long low, long high, int *out)
 {
     char *end;

@@ -5,6 +5,7 @@
 #define APPS_COMMON_CLI_H
 
 #include <getopt.h>
+#include <jansson.h>
 #include <stdbool.h>
 #include <time.h>
 
@@ -64,6 +65,11 @@ int cli_usage(const cli_options *options, const char *format, ...) VT_PRINTF(2, 
 /* Ends a program: `result`, or a message and CLI_FAILED when the results did not reach stdout (the
  * disk is full). */
 int cli_finish(const cli_options *options, int result);
+
+/* Text from a file or a file's name, for stdout: control characters, which could drive a terminal,
+ * become '?'. For JSON: where it is no UTF-8, all that is not ASCII becomes U+FFFD. */
+void cli_print_text(const char *text);
+json_t *cli_json_text(const char *text);
 
 /* A whole number within [low, high]; false when the text is anything else. */
 bool cli_number(const char *text, long low, long high, int *out);
