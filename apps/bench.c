@@ -93,6 +93,16 @@ static vt_status measure(const state *s, vt_session *session, const vt_tensor *i
     return status;
 }
 
+/* The column "% peak". */
+static void print_share(double rate, double peak)
+{
+    if (peak > 0) {
+        printf(" %7.1f", 100 * rate / peak);
+    } else {
+        printf(" %7s", "-");
+    }
+}
+
 static void print_ops(const state *s, const op_total *ops)
 {
     printf("\n%-26s %-14s %-14s %9s %9s %7s %8s\n", "where", "operation", "implementation", "us",
@@ -100,9 +110,10 @@ static void print_ops(const state *s, const op_total *ops)
     for (int i = 0; i < MAX_OPS && ops[i].info.kind; i++) {
         const vt_op_info *o = &ops[i].info;
         double rate = o->flops / o->seconds / 1e9;
-        printf("%-26s %-14s %-14s %9.1f %9.1f %7.1f %8.1f\n", o->label, o->kind, o->implementation,
-               o->seconds * 1e6, rate, s->peak > 0 ? 100 * rate / s->peak : 0.0,
-               o->bytes / o->seconds / 1e9);
+        printf("%-26s %-14s %-14s %9.1f %9.1f", o->label, o->kind, o->implementation,
+               o->seconds * 1e6, rate);
+        print_share(rate, s->peak);
+        printf(" %8.1f\n", o->bytes / o->seconds / 1e9);
     }
 }
 
@@ -138,7 +149,7 @@ static int bench_batch(const state *s, int batch, result *out)
         double rate = out->flops / out->time.median / 1e9;
         printf("%8d %9.3f %9.3f %9.3f %9.1f %9.1f", batch, out->time.min * 1e3,
                out->time.median * 1e3, out->time.p99 * 1e3, batch / out->time.median, rate);
-        printf(" %7.1f", s->peak > 0 ? 100 * rate / s->peak : 0.0);
+        print_share(rate, s->peak);
         printf(" %8.1f %6d\n", (double)out->memory / 1e6, out->time.runs);
     }
     if (status == VT_OK && s->ops) {
@@ -218,7 +229,7 @@ static int run(state *s, const char *path)
         printf("%s at %dx%d, %s, %s", vt_model_variant(s->model)->name, s->preprocess.height,
                s->preprocess.width, vt_dtype_name(vt_model_dtype(s->model)),
                vt_context_description(s->context));
-        printf("; measured peak %.0f GFLOP/s\n", s->peak);
+        printf(s->peak > 0 ? "; measured peak %.0f GFLOP/s\n" : "\n", s->peak);
         printf("%8s %9s %9s %9s %9s %9s %7s %8s %6s\n", "batch", "min ms", "median", "p99",
                "images/s", "GFLOP/s", "% peak", "MB", "runs");
     }
