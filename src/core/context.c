@@ -51,10 +51,10 @@ static vt_status choose_backend(vt_context *ctx, vt_error *error)
         return vt_backend_cpu(&ctx->backend, ctx->settings.isa, error);
     }
     if (strncmp(device, "cuda", 4) == 0) {
-        return vt_error_set(error, VT_ERR_UNSUPPORTED,
-                            "device '%s': this build has no CUDA side; use 'cpu'", device);
+        return vt_backend_cuda(&ctx->backend, device, &ctx->settings.allocator, error);
     }
-    return vt_error_set(error, VT_ERR_ARGUMENT, "unknown device '%s': want 'cpu' or 'ref'", device);
+    return vt_error_set(error, VT_ERR_ARGUMENT, "unknown device '%s': want 'cpu', 'cuda' or 'ref'",
+                        device);
 }
 
 vt_status vt_context_create(vt_context **context, const vt_context_settings *settings,
@@ -100,6 +100,9 @@ void vt_context_destroy(vt_context **context)
 {
     if (context && *context) {
         vt_allocator allocator = (*context)->settings.allocator;
+        if ((*context)->backend->destroy) {
+            (*context)->backend->destroy((*context)->backend);
+        }
         vt_free(&allocator, (*context)->families);
         vt_free(&allocator, *context);
         *context = NULL;

@@ -327,7 +327,7 @@ void vt_model_destroy(vt_model **model)
     vt_model *m = *model;
     const vt_allocator *allocator = vt_context_allocator(m->context);
     for (size_t i = 0; m->weights && i < m->binder.slot_count; i++) {
-        vt_free(allocator, m->weights[i].data);
+        vt_backend_release(vt_context_backend(m->context), allocator, m->weights[i].data);
     }
     vt_free(allocator, m->weights);
     vt_free(allocator, m->shapes);

@@ -18,11 +18,16 @@ typedef struct prepared {
     void **maps;
     double *seconds;
     const void *arena; /* the one that maps point into */
+    void *replay;      /* a device's, for this plan in this arena */
+    float **fetched;   /* per output: host copy of a device's map, or NULL */
+    bool *is_fetched;  /* whether it is that of the last run */
 } prepared;
 
 struct vt_session {
     const vt_model *model;
     const vt_allocator *allocator;
+    const vt_backend *backend;
+    void *stream; /* of a device */
     vt_pool pool; /* output names */
     const char **outputs;
     int output_count;
@@ -56,6 +61,7 @@ vt_status vt_session_create(vt_session **session, const vt_model *model,
     }
     s->model = model;
     s->allocator = allocator;
+    s->backend = vt_context_backend(model->context);
     s->pool = (vt_pool){.allocator = allocator};
     s->profile = settings && settings->profile;
     s->check_range = settings && settings->check_range;
@@ -68,12 +74,33 @@ vt_status vt_session_create(vt_session **session, const vt_model *model,
         vt_session_destroy(&s);
         return vt_error_set(error, VT_ERR_MEMORY, "out of memory for a session");
     }
+    vt_status status = s->backend->device
+                           ? s->backend->device->open(s->backend, &s->stream, error)
+                           : VT_OK;
+    if (status != VT_OK) {
+        vt_session_destroy(&s);
+        return status;
+    }
     *session = s;
     return VT_OK;
 }
 
+static void drop_replay(const vt_session *s, prepared *p)
+{
+    if (p->replay) {
+        s->backend->device->drop(s->backend, p->replay);
+        p->replay = NULL;
+    }
+}
+
 static void clear_prepared(const vt_session *s, prepared *p)
 {
+    drop_replay(s, p);
+    for (int i = 0; p->fetched && i < p->plan.program.output_count; i++) {
+        vt_free(s->allocator, p->fetched[i]);
+    }
+    vt_free(s->allocator, p->fetched);
+    vt_free(s->allocator, p->is_fetched);
     vt_plan_clear(&p->plan);
     vt_free(s->allocator, p->maps);
     vt_free(s->allocator, p->seconds);
@@ -89,7 +116,10 @@ void vt_session_destroy(vt_session **session)
     for (int i = 0; i < MAX_PLANS; i++) {
         clear_prepared(s, &s->plans[i]);
     }
-    vt_free(s->allocator, s->arena);
+    vt_backend_release(s->backend, s->allocator, s->arena);
+    if (s->stream) {
+        s->backend->device->close(s->backend, s->stream);
+    }
     vt_pool_clear(&s->pool);
     vt_free(s->allocator, s);
     *session = NULL;
@@ -135,11 +165,11 @@ static bool grow_arena(vt_session *s, size_t bytes)
     if (bytes <= s->arena_bytes) {
         return true;
     }
-    char *grown = vt_alloc(s->allocator, bytes);
+    char *grown = vt_backend_alloc(s->backend, s->allocator, bytes);
     if (!grown) {
         return false;
     }
-    vt_free(s->allocator, s->arena);
+    vt_backend_release(s->backend, s->allocator, s->arena);
     s->arena = grown;
     s->arena_bytes = bytes;
     s->has_run = false; /* outputs of the last forward are gone */
@@ -148,6 +178,7 @@ static bool grow_arena(vt_session *s, size_t bytes)
 
 static void point_maps(const vt_session *s, prepared *p)
 {
+    drop_replay(s, p);
     for (size_t i = 0; i < p->plan.program.map_count; i++) {
         p->maps[i] = s->arena + p->plan.offsets[i];
     }
@@ -170,6 +201,32 @@ static prepared *find_place(vt_session *s, int64_t n, int64_t h, int64_t w)
     return oldest;
 }
 
+/* A device's outputs get a place in host memory. */
+static bool allocate_prepared(const vt_session *s, prepared *p)
+{
+    const vt_program *program = &p->plan.program;
+    size_t outputs = (size_t)program->output_count;
+    p->maps = vt_alloc_zero(s->allocator, program->map_count, sizeof *p->maps);
+    p->seconds = vt_alloc_zero(s->allocator, program->record_count, sizeof *p->seconds);
+    if (!p->maps || !p->seconds) {
+        return false;
+    }
+    if (!s->backend->device) {
+        return true;
+    }
+    p->fetched = vt_alloc_zero(s->allocator, outputs, sizeof *p->fetched);
+    p->is_fetched = vt_alloc_zero(s->allocator, outputs, sizeof *p->is_fetched);
+    for (size_t i = 0; p->fetched && p->is_fetched && i < outputs; i++) {
+        vt_shape shape = program->maps[program->outputs[i].value.id].shape;
+        p->fetched[i] = vt_alloc(s->allocator, (size_t)(shape.n * shape.h * shape.w * shape.c) *
+                                                   sizeof **p->fetched);
+        if (!p->fetched[i]) {
+            return false;
+        }
+    }
+    return p->fetched && p->is_fetched;
+}
+
 static vt_status prepare(vt_session *s, int64_t n, int64_t h, int64_t w, vt_error *error)
 {
     if (n < 1 || h < 1 || w < 1) {
@@ -183,10 +240,7 @@ static vt_status prepare(vt_session *s, int64_t n, int64_t h, int64_t w, vt_erro
         if (status != VT_OK) {
             return status;
         }
-        fresh.maps = vt_alloc_zero(s->allocator, fresh.plan.program.map_count, sizeof(void *));
-        fresh.seconds =
-            vt_alloc_zero(s->allocator, fresh.plan.program.record_count, sizeof(double));
-        if (!fresh.maps || !fresh.seconds || !grow_arena(s, plan_bytes(&fresh.plan))) {
+        if (!allocate_prepared(s, &fresh) || !grow_arena(s, plan_bytes(&fresh.plan))) {
             clear_prepared(s, &fresh);
             return vt_error_set(error, VT_ERR_MEMORY, "out of memory: %zu bytes of activations",
                                 plan_bytes(&fresh.plan));
@@ -257,13 +311,25 @@ vt_status vt_session_forward(vt_session *s, const vt_tensor *input, vt_error *er
         return status;
     }
     prepared *p = s->current;
-    stage_input(input, p->maps[p->plan.program.input.id]);
+    vt_value in = p->plan.program.input;
     s->has_run = false;
+    if (s->backend->device) {
+        status = s->backend->device->stage(s->backend, s->stream, input,
+                                           &p->plan.program.maps[in.id], p->maps[in.id], error);
+        memset(p->is_fetched, 0, (size_t)p->plan.program.output_count * sizeof *p->is_fetched);
+    } else {
+        stage_input(input, p->maps[in.id]);
+    }
+    if (status != VT_OK) {
+        return status;
+    }
     vt_run run = {.weights = s->model->weights,
                   .maps = p->maps,
                   .scratch = s->arena + p->plan.map_bytes,
                   .seconds = s->profile ? p->seconds : NULL,
-                  .check_range = s->check_range};
+                  .check_range = s->check_range,
+                  .stream = s->stream,
+                  .replay = &p->replay};
     status = vt_plan_run(&p->plan, s->model->context, &run, error);
     s->has_run = status == VT_OK;
     return status;
@@ -276,7 +342,20 @@ vt_status vt_session_output(const vt_session *s, const char *name, vt_tensor *ou
         const vt_named_output *o = &p->plan.program.outputs[i];
         if (strcmp(o->name, name) == 0) {
             vt_shape shape = p->plan.program.maps[o->value.id].shape;
-            *out = vt_tensor_nhwc(p->maps[o->value.id], VT_F32, shape.n, shape.h, shape.w, shape.c);
+            void *data = p->maps[o->value.id];
+            if (s->backend->device) {
+                data = p->fetched[i];
+                if (!p->is_fetched[i]) {
+                    vt_status status = s->backend->device->fetch(
+                        s->backend, s->stream, &p->plan.program.maps[o->value.id],
+                        p->maps[o->value.id], data, error);
+                    if (status != VT_OK) {
+                        return status;
+                    }
+                    p->is_fetched[i] = true;
+                }
+            }
+            *out = vt_tensor_nhwc(data, VT_F32, shape.n, shape.h, shape.w, shape.c);
             return VT_OK;
         }
     }

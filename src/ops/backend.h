@@ -37,6 +37,10 @@ typedef struct vt_exec {
     void *const *maps;             /* indexed by map id: where each map lies */
     void *scratch;                 /* as many bytes as the implementation asked for */
     int threads;
+    void *stream;       /* of a device, else NULL */
+    const void *choice; /* what vt_impl.choose made for this record, else NULL */
+    vt_status status;   /* set by an implementation that fails (devices only) */
+    vt_error *error;
 } vt_exec;
 
 /* What an implementation may look at when it decides. */
@@ -55,7 +59,34 @@ typedef struct vt_impl {
     /* Bytes of scratch wanted; NULL: none. */
     size_t (*scratch)(const vt_plan_input *in, const vt_record *record);
     void (*run)(const vt_exec *exec, const vt_record *record);
+    /* Makes, once per plan, what running this record needs (an algorithm, descriptors): a block from
+     * `allocator`, freed with the plan, for vt_exec.choice. NULL function: nothing. */
+    vt_status (*choose)(const vt_plan_input *in, const vt_record *record,
+                        const vt_allocator *allocator, void **choice, vt_error *error);
 } vt_impl;
+
+struct vt_plan;
+
+/* What a device adds whose memory the host cannot address. All pointers to weights, maps and scratch
+ * are then device pointers. */
+typedef struct vt_device_ops {
+    void *(*alloc)(const vt_backend *backend, size_t bytes);
+    void (*release)(const vt_backend *backend, void *pointer);
+    /* What one session needs besides memory: a stream. */
+    vt_status (*open)(const vt_backend *backend, void **stream, vt_error *error);
+    void (*close)(const vt_backend *backend, void *stream);
+    /* The caller's pictures (host memory, any strides) into the input map. */
+    vt_status (*stage)(const vt_backend *backend, void *stream, const vt_tensor *input,
+                       const vt_map *map, void *dst, vt_error *error);
+    /* Waits for the stream and brings a map to host memory as dense f32. */
+    vt_status (*fetch)(const vt_backend *backend, void *stream, const vt_map *map, const void *src,
+                       float *dst, vt_error *error);
+    /* Starts all records of a plan. *replay is NULL at first and may be set to whatever makes the
+     * next run of the same plan on the same memory faster. */
+    vt_status (*run)(const vt_backend *backend, const struct vt_plan *plan, vt_exec *exec,
+                     void **replay, vt_error *error);
+    void (*drop)(const vt_backend *backend, void *replay);
+} vt_device_ops;
 
 struct vt_backend {
     const char *name;
@@ -64,10 +95,14 @@ struct vt_backend {
     /* NULL: the dtype is computed in here; otherwise the reason why not. */
     const char *(*refuse_dtype)(vt_dtype dtype);
     /* Reads a weight into the packed form; rows, cols and dtype of `out` are set by the caller,
-     * data and bytes by this. The block comes from `allocator`. */
+     * data and bytes by this. The block comes from vt_backend_alloc. */
     vt_status (*pack)(const vt_backend *backend, const vt_allocator *allocator, vt_weight_use use,
                       const vt_row_source *source, vt_weight_data *out, vt_error *error);
     const void *kernels; /* the backend's own */
+    /* Every map, the residual stream too, is kept in the model's dtype. */
+    bool half_maps;
+    const vt_device_ops *device; /* NULL: maps and weights lie in host memory */
+    void (*destroy)(const vt_backend *backend); /* NULL: static */
     /* Measures the highest rate of multiply-adds in GFLOP/s (a fraction of a second); NULL: unknown. */
     double (*peak)(const vt_backend *backend, vt_dtype dtype, int threads);
 };
@@ -76,6 +111,28 @@ extern const vt_backend vt_backend_ref;
 
 /* The fast CPU side for an instruction set; AUTO takes the best that the processor has. */
 vt_status vt_backend_cpu(const vt_backend **backend, vt_isa isa, vt_error *error);
+
+/* A GPU: "cuda" or "cuda:N". Loads libvertebra_cuda.so.0, so that programs run where there is no GPU
+ * and no driver. VT_ERR_UNSUPPORTED when it is not there, VT_ERR_DEVICE when there is no such GPU. */
+vt_status vt_backend_cuda(const vt_backend **backend, const char *device,
+                          const vt_allocator *allocator, vt_error *error);
+
+/* Blocks for weights and maps, where the backend computes. */
+static inline void *vt_backend_alloc(const vt_backend *backend, const vt_allocator *allocator,
+                                     size_t bytes)
+{
+    return backend->device ? backend->device->alloc(backend, bytes) : vt_alloc(allocator, bytes);
+}
+
+static inline void vt_backend_release(const vt_backend *backend, const vt_allocator *allocator,
+                                      void *pointer)
+{
+    if (backend->device && pointer) {
+        backend->device->release(backend, pointer);
+    } else {
+        vt_free(allocator, pointer);
+    }
+}
 
 /* Helpers for implementations. */
 static inline vt_shape vt_exec_shape(const vt_exec *exec, vt_value v)

@@ -29,12 +29,26 @@ static bool only_feeds_products(const vt_program *p, vt_value value)
     return true;
 }
 
-static void choose_dtypes(vt_program *p, vt_dtype dtype)
+/* A map that is only an output, such as the logits. */
+static bool nobody_reads(const vt_program *p, vt_value value)
+{
+    for (size_t i = 0; i < p->record_count; i++) {
+        for (int k = 0; k < VT_MAX_SOURCES; k++) {
+            if (p->records[i].source[k].id == value.id) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+static void choose_dtypes(vt_program *p, vt_dtype dtype, bool half_maps)
 {
     for (size_t i = 0; i < p->record_count; i++) {
         const vt_record *r = &p->records[i];
-        bool half = dtype != VT_F32 && (r->kind == VT_OP_LINEAR || r->kind == VT_OP_ATTENTION) &&
-                    only_feeds_products(p, r->dst);
+        bool half = half_maps ? !nobody_reads(p, r->dst)
+                              : (r->kind == VT_OP_LINEAR || r->kind == VT_OP_ATTENTION) &&
+                                    only_feeds_products(p, r->dst);
         p->maps[r->dst.id].dtype = half ? dtype : VT_F32;
     }
 }
@@ -59,6 +73,12 @@ static vt_status choose_impls(vt_plan *plan, vt_context *context, const vt_plan_
                                 r->label, vt_op_name(r->kind), why);
         }
         const vt_impl *impl = plan->impls[i];
+        vt_status status = impl->choose ? impl->choose(in, r, vt_context_allocator(context),
+                                                       &plan->choices[i], error)
+                                        : VT_OK;
+        if (status != VT_OK) {
+            return vt_error_wrap(error, status, "%s", r->label);
+        }
         size_t scratch = impl->scratch ? impl->scratch(in, r) : 0;
         plan->scratch_bytes = scratch > plan->scratch_bytes ? scratch : plan->scratch_bytes;
         vt_cost cost = vt_record_cost(&plan->program, r, in->weights, in->dtype);
@@ -156,13 +176,14 @@ vt_status vt_plan_make(vt_plan *plan, vt_context *context, vt_program *program,
     if (vt_context_fuses(context)) {
         vt_program_rewrite(&plan->program, VT_ALL_REWRITES);
     }
-    choose_dtypes(&plan->program, dtype);
+    choose_dtypes(&plan->program, dtype, vt_context_backend(context)->half_maps);
     plan->impls = vt_alloc_zero(allocator, plan->program.record_count, sizeof *plan->impls);
+    plan->choices = vt_alloc_zero(allocator, plan->program.record_count, sizeof *plan->choices);
     plan->offsets = vt_alloc_zero(allocator, plan->program.map_count, sizeof *plan->offsets);
     vt_plan_input in = {vt_context_backend(context), &plan->program, weights, dtype,
                         vt_context_threads(context)};
     vt_status status = VT_OK;
-    if (!plan->impls || !plan->offsets) {
+    if (!plan->impls || !plan->choices || !plan->offsets) {
         status = vt_error_set(error, VT_ERR_MEMORY, "out of memory for a plan");
     }
     if (status == VT_OK) {
@@ -181,6 +202,10 @@ void vt_plan_clear(vt_plan *plan)
 {
     const vt_allocator *allocator = plan->program.pool.allocator;
     if (allocator) {
+        for (size_t i = 0; plan->choices && i < plan->program.record_count; i++) {
+            vt_free(allocator, plan->choices[i]);
+        }
+        vt_free(allocator, plan->choices);
         vt_free(allocator, plan->impls);
         vt_free(allocator, plan->offsets);
         vt_program_clear(&plan->program);
@@ -213,14 +238,20 @@ static bool is_finite(const vt_map *map, const void *data)
 vt_status vt_plan_run(const vt_plan *plan, vt_context *context, const vt_run *run, vt_error *error)
 {
     const vt_program *p = &plan->program;
-    vt_exec exec = {vt_context_backend(context), p, run->weights, run->maps, run->scratch,
-                    vt_context_threads(context)};
+    const vt_backend *backend = vt_context_backend(context);
+    vt_exec exec = {.backend = backend, .program = p, .weights = run->weights, .maps = run->maps,
+                    .scratch = run->scratch, .threads = vt_context_threads(context),
+                    .stream = run->stream, .error = error};
+    if (backend->device) {
+        return backend->device->run(backend, plan, &exec, run->replay, error);
+    }
     for (size_t i = 0; i < p->record_count; i++) {
         const vt_record *r = &p->records[i];
         if (!vt_progress(context, "forward", i, p->record_count)) {
             return vt_error_set(error, VT_ERR_CANCELLED, "cancelled");
         }
         double start = run->seconds ? now() : 0;
+        exec.choice = plan->choices[i];
         plan->impls[i]->run(&exec, r);
         if (run->seconds) {
             run->seconds[i] = now() - start;

@@ -31,6 +31,7 @@ int vt_program_uses(const vt_program *program, vt_value value);
 typedef struct vt_plan {
     vt_program program;
     const vt_impl **impls; /* per record */
+    void **choices;        /* per record: what vt_impl.choose made, or NULL */
     size_t *offsets;       /* per map, in the arena */
     size_t map_bytes;      /* of the arena that maps take */
     size_t scratch_bytes;  /* behind them */
@@ -47,8 +48,10 @@ typedef struct vt_run {
     const vt_weight_data *weights;
     void *const *maps; /* an entry per map */
     void *scratch;
-    double *seconds;  /* NULL, or receives the time of each record */
-    bool check_range; /* look at every result */
+    double *seconds;  /* NULL, or receives the time of each record (host backends) */
+    bool check_range; /* look at every result (host backends) */
+    void *stream;     /* of a device */
+    void **replay;    /* see vt_device_ops.run */
 } vt_run;
 
 /* Runs the records. VT_ERR_CANCELLED when the progress callback says so; VT_ERR_NUMERIC names the
