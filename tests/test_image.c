@@ -183,6 +183,7 @@ static void other_formats_are_named(void **state)
         expect(VT_ERR_UNSUPPORTED, files[i].name, files[i].bytes, files[i].size);
         expect(VT_ERR_UNSUPPORTED, "convert it to PNG or JPEG", files[i].bytes, files[i].size);
     }
+    expect(VT_ERR_FORMAT, "ASCII", "\x89PNG\n\x1a\n\0\0\0\r", 11); /* went through a text filter */
     expect(VT_ERR_FORMAT, "not a picture", "hello, world", 12);
     expect(VT_ERR_FORMAT, "not a picture", "\x89", 1);
     expect(VT_ERR_FORMAT, "empty", "", 0);
@@ -230,9 +231,15 @@ static void lying_headers(void **state)
 static void png_bomb_and_damage(void **state)
 {
     (void)state;
-    /* 30000 x 30000 by its header, with the right check sum, and nothing behind it. */
-    static const char bomb[] = "\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x75\x30\0\0\x75\x30\10\2\0\0\0"
-                               "\xe9\x45\x6f\xed\0\0\0\0IDAT";
+    /* 30000 x 30000 by its header, with the right check sum, and no pixels. */
+    static const char bomb[] =
+        "\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x75\x30\0\0\x75\x30\10\2\0\0\0"
+        "\xe9\x45\x6f\xed\0\0\0\0IDAT\x35\xaf\x06\x1e\0\0\0\0IEND\xae\x42\x60\x82";
+    /* A note that claims to be a gigabyte long. */
+    static const char long_note[] = "\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x13\0\0\0\x0b\10\2\0\0\0"
+                                    "\x12\xb7\x21\x6d\x3d\0\0\x1a"
+                                    "eXIfII*\0";
+    expect(VT_ERR_FORMAT, "cut short", long_note, sizeof long_note - 1);
     expect(VT_ERR_LIMIT, "30000 x 30000", bomb, sizeof bomb - 1);
     size_t size;
     uint8_t *bytes = picture_bytes("tests/fixtures/pictures/png_rgb.png", &size);

@@ -100,6 +100,30 @@ static vt_status job_result(const png_job *job, vt_error *error)
 
 /* ---- decoding ------------------------------------------------------------------------------ */
 
+/* Walks from chunk to chunk up to the end mark. libpng takes memory for what a chunk's length says
+ * before it has seen that many bytes: a length beyond the file must not get that far. */
+static vt_status check_chunks(const vt_image_source *s, vt_error *error)
+{
+    enum { SIGNATURE = 8, FRAME = 12 }; /* a chunk is length, name, content, check sum */
+    size_t at = SIGNATURE;
+    if (s->size >= SIGNATURE && png_sig_cmp(s->bytes, 0, SIGNATURE) != 0) {
+        return VT_OK; /* libpng knows what kind of transfer damages a signature */
+    }
+    while (at <= s->size && s->size - at >= FRAME) {
+        const uint8_t *p = s->bytes + at;
+        const uint32_t length =
+            (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+        if (length > s->size - at - FRAME) {
+            break;
+        }
+        if (memcmp(p + 4, "IEND", 4) == 0) {
+            return VT_OK;
+        }
+        at += FRAME + (size_t)length;
+    }
+    return vt_error_set(error, VT_ERR_FORMAT, "file is cut short");
+}
+
 /* Any colour type to 8-bit RGB as it is stored: no gamma, no background, alpha and transparent
  * colours dropped, of 16 bits the high byte. */
 static void ask_for_rgb(png_structp png)
@@ -185,6 +209,10 @@ static void run_decode(png_job *job, vt_error *error)
 
 vt_status vt_image_decode_png(const vt_image_source *source, vt_image *image, vt_error *error)
 {
+    vt_status status = check_chunks(source, error);
+    if (status != VT_OK) {
+        return status;
+    }
     png_job job = {.source = source, .context = source->context, .image = image};
     run_decode(&job, error);
     png_destroy_read_struct(&job.png, &job.info, NULL);
