@@ -65,6 +65,9 @@ def export(options, path):
     import torch
     net = timm_model(options)
     x = torch.from_numpy(np.zeros(options.shape, np.float32))
+    pad = torch.nn.functional.pad
+    # Padding by nothing would stay in the graph as a copy; no rival shall pay for that.
+    torch.nn.functional.pad = lambda t, p, *rest, **kw: pad(t, p, *rest, **kw) if any(p) else t
     torch.onnx.export(net, (x,), path, opset_version=20, dynamo=True, optimize=True,
                       external_data=False, verbose=False)
 
