@@ -142,6 +142,11 @@ static size_t lowest_gap(const span *spans, size_t count, const span *s)
     return offset;
 }
 
+static vt_status too_much(vt_error *error)
+{
+    return vt_error_set(error, VT_ERR_LIMIT, "the network needs more memory than there can be");
+}
+
 static vt_status place_maps(vt_plan *plan, vt_error *error)
 {
     const vt_program *p = &plan->program;
@@ -150,21 +155,22 @@ static vt_status place_maps(vt_plan *plan, vt_error *error)
     if (!spans) {
         return vt_error_set(error, VT_ERR_MEMORY, "out of memory for a plan");
     }
-    if (!find_spans(p, spans)) {
-        vt_free(allocator, spans);
-        return vt_error_set(error, VT_ERR_LIMIT, "the network needs more memory than there can be");
-    }
-    for (size_t i = 0; i < p->map_count; i++) {
+    vt_status status = find_spans(p, spans) ? VT_OK : too_much(error);
+    for (size_t i = 0; status == VT_OK && i < p->map_count; i++) {
         span *s = &spans[i];
         if (s->bytes) {
             s->offset = plan->offsets[i] = lowest_gap(spans, p->map_count, s);
             s->placed = true;
-            size_t end = s->offset + s->bytes;
+            size_t end;
+            if (!vt_add_size(s->offset, s->bytes, &end) || end > SIZE_MAX / 2) {
+                status = too_much(error); /* half is left for the scratch behind it */
+                continue;
+            }
             plan->map_bytes = end > plan->map_bytes ? end : plan->map_bytes;
         }
     }
     vt_free(allocator, spans);
-    return VT_OK;
+    return status;
 }
 
 vt_status vt_plan_make(vt_plan *plan, vt_context *context, vt_program *program,
