@@ -3,21 +3,23 @@
 
 DEBUG    ?= 0
 SANITIZE ?= 0
+CUDA_ARCHS ?= 80 89 90a
 CC       := $(if $(filter default,$(origin CC)),gcc,$(CC))
 AR       := $(if $(filter default,$(origin AR)),ar,$(AR))
+MACHINE  := $(shell $(CC) -dumpmachine 2>/dev/null)
+CUDA     ?= $(if $(and $(shell command -v nvcc 2>/dev/null),$(filter x86_64%,$(MACHINE))),1,0)
 PREFIX   ?= /usr/local
 DESTDIR  ?=
 # A cross build names its own folder and machine: make CC=aarch64-linux-gnu-gcc CONFIG=aarch64
-MACHINE  := $(shell $(CC) -dumpmachine 2>/dev/null)
 CONFIG   ?= $(if $(filter 1,$(SANITIZE)),sanitize,$(if $(filter 1,$(DEBUG)),debug,release))
 B        := build/$(CONFIG)
 
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wconversion \
             -Wvla -Wpointer-arith -Wwrite-strings
 OPTIMISE := $(if $(filter 1,$(DEBUG)),-O0 -g3,$(if $(filter 1,$(SANITIZE)),-O1 -g,-O2 -g1 -DNDEBUG))
+comma    := ,
 CHECKERS := $(if $(filter 1,$(SANITIZE)),-fsanitize=address$(comma)undefined \
             -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
-comma    := ,
 CPPFLAGS += -Iinclude -Isrc -D_GNU_SOURCE
 # Contraction into fused multiply-adds is off everywhere but in the fast kernels, so that the
 # reference and the picture code give the same bits on every machine.
@@ -48,11 +50,16 @@ CORE_OBJ  := $(CORE_SRC:%.c=$(B)/%.o) $(ISAS:%=$(B)/src/ops/cpu/kernels_%.o) $(B
 IMAGE_OBJ := $(IMAGE_SRC:%.c=$(B)/%.o)
 APP_SHARED := $(patsubst %.c,$(B)/%.o,$(wildcard apps/common/*.c))
 TEST_SHARED := $(patsubst %.c,$(B)/%.o,$(wildcard tests/support/*.c))
+CUDA_OBJ  := $(patsubst %.c,$(B)/%.o,$(wildcard src/cuda/*.c)) \
+             $(patsubst %.cu,$(B)/%.cu.o,$(wildcard src/cuda/*.cu)) \
+             $(B)/src/core/status.o $(B)/src/core/memory.o $(B)/src/core/tensor.o
+CUDA_LIB  := $(if $(and $(filter 1,$(CUDA)),$(wildcard src/cuda/*.cu)),$(B)/libvertebra_cuda.so.0)
+CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(shell command -v nvcc 2>/dev/null))
 LIB       := $(B)/libvertebra.a
 IMAGE_LIB := $(B)/libvertebra_image.a
 
 all: lib apps ## libraries and apps (default)
-lib: $(LIB) $(IMAGE_LIB) $(B)/libvertebra.so.0 $(B)/libvertebra_image.so.0 ## static and shared libraries
+lib: $(LIB) $(IMAGE_LIB) $(B)/libvertebra.so.0 $(B)/libvertebra_image.so.0 $(CUDA_LIB) ## static and shared libraries
 apps: $(APPS:%=$(B)/apps/%) $(if $(filter release,$(CONFIG)),$(APPS:%=apps/%)) ## the programs
 examples: $(EXAMPLES:%=$(B)/examples/%) ## the example programs
 tests: apps examples $(TESTS:%=$(B)/tests/%) ## test programs, not run
@@ -67,6 +74,18 @@ $(B)/libvertebra.so.0: $(CORE_OBJ)
 	$(CC) -shared -Wl,-soname,$(@F) -Wl,-z,defs -o $@ $^ $(LDFLAGS) $(CORE_LIBS)
 $(B)/libvertebra_image.so.0: $(IMAGE_OBJ) $(B)/libvertebra.so.0
 	$(CC) -shared -Wl,-soname,$(@F) -Wl,-z,defs -o $@ $^ $(LDFLAGS) $(IMAGE_LIBS) -lm
+
+# SASS for each architecture and PTX of a plain one for what comes after them.
+GENCODES := $(foreach a,$(CUDA_ARCHS),-gencode=arch=compute_$(a)$(comma)code=sm_$(a)) \
+            -gencode=arch=compute_90$(comma)code=compute_90
+$(B)/src/cuda/%.cu.o: src/cuda/%.cu
+	@mkdir -p $(@D)
+	nvcc $(GENCODES) -O3 -std=c++17 --expt-relaxed-constexpr -Iinclude -Isrc \
+	    -Xcompiler -fPIC,-Wall,-fvisibility=hidden -MMD -MP -c -o $@ $<
+$(B)/src/cuda/%.o: CPPFLAGS += -isystem $(CUDA_HOME)/include
+$(B)/libvertebra_cuda.so.0: $(CUDA_OBJ)
+	$(CC) -shared -Wl,-soname,$(@F) -Wl,-z,defs -o $@ $^ $(LDFLAGS) -L$(CUDA_HOME)/lib64 \
+	    -lcublasLt -lcudart_static -lpthread -ldl -lrt -lstdc++
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
@@ -121,7 +140,7 @@ clean: ## remove everything that was built
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
-	@echo 'Options: DEBUG=1 SANITIZE=1 CC=... CONFIG=folder PREFIX=... EXTRA_CFLAGS=... (make -j works)'
+	@echo 'Options: DEBUG=1 SANITIZE=1 CUDA=0|1 CUDA_ARCHS="80 89 90a" CC=... CONFIG=folder PREFIX=... EXTRA_CFLAGS=... (make -j works)'
 
 .PHONY: all lib apps examples tests demo test bench bench-peers install format clean help
 .SECONDARY:

@@ -27,8 +27,9 @@ vt_status vt_error_wrap(vt_error *error, vt_status status, const char *format, .
         int length = vsnprintf(error->message, sizeof error->message, format, args);
         va_end(args);
         if (length >= 0 && (size_t)length < sizeof error->message) {
-            snprintf(error->message + length, sizeof error->message - (size_t)length, ": %s",
-                     inner);
+            size_t room = sizeof error->message - (size_t)length;
+            int fits = room > 3 ? (int)room - 3 : 0;
+            snprintf(error->message + length, room, ": %.*s", fits, inner);
         }
         error->status = status;
     }
