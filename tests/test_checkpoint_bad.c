@@ -32,8 +32,8 @@ static const char *const samples[] = {
     "odd.pth",
     "mixed.pth",
     "bare.pkl",
-    "module_legacy.pth",
-    "script.pt",
+
+    "module.pth",
     "model.safetensors.index.json",
 };
 enum { SAMPLES = sizeof samples / sizeof *samples };

@@ -509,6 +509,9 @@ static void test_legacy(void **state)
                     "\x80\2}."
                     "\x80\2]."),
          "system record", NULL},
+        {CODE(FRONT "\x80\2(X\6\0\0\0modulectorch.nn.modules.linear\nLinear\nNNtQ)\x81."
+                    "\x80\2]."),
+         "an object of torch.nn.modules.linear.Linear", NULL},
         {CODE(MAGIC), "cut short", NULL},
         {CODE(FRONT "\x80\2P1\n."), "opcode 0x50", NULL},
     };

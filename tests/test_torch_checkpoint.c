@@ -147,8 +147,6 @@ static void test_roots(void **state)
         {"standard.safetensors", true, NULL, VT_ERR_NOT_FOUND, "one set of weights", 0},
         {"standard.safetensors", false, "model", VT_ERR_NOT_FOUND, "one set of weights", 0},
         {"module.pth", false, NULL, VT_ERR_UNSUPPORTED, "torch.nn.modules.linear.Linear", 0},
-        {"module_legacy.pth", false, NULL, VT_ERR_UNSUPPORTED, "modules.linear.Linear", 0},
-        {"script.pt", false, NULL, VT_ERR_UNSUPPORTED, "TorchScript", 0},
         {"bare.pkl", false, NULL, VT_ERR_UNSUPPORTED, "bare pickle", 0},
     };
     vt_context *context = ck_context(NULL);
