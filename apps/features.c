@@ -14,23 +14,17 @@ static const char help[] =
     "  features --out t --outputs C4,C5 --layout nhwc --input-npy x.npy\n\n"
     "  -o, --out PREFIX       beginning of the names of the files to write\n"
     "      --outputs LIST     which, comma separated (default C2,C3,C4,C5,embedding)\n"
-    "      --layout nchw|nhwc order of the axes (default nchw)\n"
-    "      --input-npy IN.npy a ready float32 tensor [n, 3, h, w] instead of a picture\n"
-    "      --exif apply|ignore   turn the photo as its EXIF orientation says (default apply)\n";
+    "      --layout nchw|nhwc order of the axes (default nchw)\n";
 
 enum { MAX_OUTPUTS = 16 };
 
 typedef struct state {
-    cli_options options;
-    input_set in;
+    app app;
     const char *prefix;
     char *list; /* own copy of --outputs, cut at the commas */
     const char *outputs[MAX_OUTPUTS];
     int output_count;
     bool nhwc;
-    vt_context *context;
-    vt_model *model;
-    vt_session *session;
 } state;
 
 static int take_outputs(state *s, const char *text)
@@ -40,11 +34,11 @@ static int take_outputs(state *s, const char *text)
     s->output_count = 0;
     for (char *p = s->list ? strtok(s->list, ",") : NULL; p; p = strtok(NULL, ",")) {
         if (s->output_count == MAX_OUTPUTS) {
-            return cli_usage(&s->options, "--outputs: at most %d", MAX_OUTPUTS);
+            return cli_usage(&s->app.options, "--outputs: at most %d", MAX_OUTPUTS);
         }
         s->outputs[s->output_count++] = p;
     }
-    return s->output_count ? CLI_OK : cli_usage(&s->options, "--outputs: name at least one");
+    return s->output_count ? CLI_OK : cli_usage(&s->app.options, "--outputs: name at least one");
 }
 
 static int take_option(state *s, int opt)
@@ -56,24 +50,17 @@ static int take_option(state *s, int opt)
         s->nhwc = strcmp(optarg, "nhwc") == 0;
         return s->nhwc || strcmp(optarg, "nchw") == 0
                    ? CLI_OK
-                   : cli_usage(&s->options, "--layout %s: want nchw or nhwc", optarg);
-    case 'N': s->in.npy_path = optarg; return CLI_OK;
-    case 'X': return input_exif_option(&s->in, &s->options, optarg);
-    case 'h':
-        printf("%s\n%s", help, CLI_COMMON_HELP);
-        exit(cli_finish(&s->options, CLI_OK));
-    default: return cli_common_option(&s->options, opt, optarg);
+                   : cli_usage(&s->app.options, "--layout %s: want nchw or nhwc", optarg);
+    default: return app_option(&s->app, opt, optarg, help);
     }
 }
 
 static int parse(state *s, int argc, char **argv)
 {
-    static const struct option table[] = {CLI_COMMON_OPTIONS,
+    static const struct option table[] = {APP_OPTIONS,
                                           {"out", required_argument, NULL, 'o'},
                                           {"outputs", required_argument, NULL, 'O'},
                                           {"layout", required_argument, NULL, 'Y'},
-                                          {"input-npy", required_argument, NULL, 'N'},
-                                          {"exif", required_argument, NULL, 'X'},
                                           {0}};
     int opt;
     while ((opt = getopt_long(argc, argv, CLI_SHORT_OPTIONS "o:", table, NULL)) != -1) {
@@ -83,10 +70,10 @@ static int parse(state *s, int argc, char **argv)
         }
     }
     if (!s->prefix) {
-        return cli_usage(&s->options, "--out PREFIX is missing");
+        return cli_usage(&s->app.options, "--out PREFIX is missing");
     }
-    if ((argc - optind) + (s->in.npy_path != NULL) != 1) {
-        return cli_usage(&s->options, "give one picture or --input-npy");
+    if ((argc - optind) + (s->app.in.npy_path != NULL) != 1) {
+        return cli_usage(&s->app.options, "give one picture or --input-npy");
     }
     return s->output_count ? CLI_OK : take_outputs(s, "C2,C3,C4,C5,embedding");
 }
@@ -98,10 +85,10 @@ static int write_output(const state *s, const char *name)
     vt_error error = {0};
     char path[1100];
     if (snprintf(path, sizeof path, "%s.%s.npy", s->prefix, name) >= (int)sizeof path) {
-        return cli_fail(&s->options, "--out: the name is too long");
+        return cli_fail(&s->app.options, "--out: the name is too long");
     }
-    if (vt_session_output(s->session, name, &t, &error) != VT_OK) {
-        return cli_fail(&s->options, "%s", error.message);
+    if (vt_session_output(s->app.session, name, &t, &error) != VT_OK) {
+        return cli_fail(&s->app.options, "%s", error.message);
     }
     int64_t nhwc[] = {t.n, t.h, t.w, t.c}, nchw[] = {t.n, t.c, t.h, t.w};
     const float *data = t.data;
@@ -109,7 +96,7 @@ static int write_output(const state *s, const char *name)
     if (!s->nhwc) {
         turned = malloc((size_t)(t.n * t.h * t.w * t.c) * sizeof *turned);
         if (!turned) {
-            return cli_fail(&s->options, "out of memory");
+            return cli_fail(&s->app.options, "out of memory");
         }
         int64_t pixels = t.h * t.w;
         for (int64_t i = 0; i < t.n * t.c * pixels; i++) {
@@ -119,13 +106,13 @@ static int write_output(const state *s, const char *name)
         data = turned;
     }
     vt_status status =
-        vt_npy_write_f32(s->context, path, data, 4, s->nhwc ? nhwc : nchw, &error);
+        vt_npy_write_f32(s->app.context, path, data, 4, s->nhwc ? nhwc : nchw, &error);
     free(turned);
     if (status != VT_OK) {
-        return cli_fail(&s->options, "%s", error.message);
+        return cli_fail(&s->app.options, "%s", error.message);
     }
     const int64_t *shape = s->nhwc ? nhwc : nchw;
-    if (s->options.json) {
+    if (s->app.options.json) {
         json_t *line = json_pack("{s:o, s:o, s:[I, I, I, I]}", "output", cli_json_text(name),
                                  "file", cli_json_text(path), "shape", (json_int_t)shape[0],
                                  (json_int_t)shape[1], (json_int_t)shape[2],
@@ -146,44 +133,31 @@ static int run(state *s)
     vt_tensor input;
     vt_image picture = {0};
     vt_session_settings settings = {.outputs = s->outputs, .output_count = s->output_count};
-    if (vt_session_create(&s->session, s->model, &settings, &error) != VT_OK) {
-        return cli_fail(&s->options, "%s", error.message);
+    if (vt_session_create(&s->app.session, s->app.model, &settings, &error) != VT_OK) {
+        return cli_fail(&s->app.options, "%s", error.message);
     }
-    int result = input_get(&s->in, &s->options, s->context, 0, &input, &picture);
-    if (result == CLI_OK && vt_session_forward(s->session, &input, &error) != VT_OK) {
-        result = cli_fail(&s->options, "%s", error.message);
+    int result = input_get(&s->app.in, &s->app.options, s->app.context, 0, &input, &picture);
+    if (result == CLI_OK && vt_session_forward(s->app.session, &input, &error) != VT_OK) {
+        result = cli_fail(&s->app.options, "%s", error.message);
     }
     for (int i = 0; result == CLI_OK && i < s->output_count; i++) {
         result = write_output(s, s->outputs[i]);
     }
-    vt_image_clear(&picture, s->context);
+    vt_image_clear(&picture, s->app.context);
     return result;
 }
 
 int main(int argc, char **argv)
 {
-    state s = {.in.image = vt_image_settings_default()};
-    cli_init(&s.options, argv[0]);
+    state s = {0};
+    app_init(&s.app, argv[0]);
     int result = parse(&s, argc, argv);
     if (result == CLI_OK) {
-        result = cli_open_context(&s.options, &s.context);
+        result = app_open(&s.app, argv + optind, argc - optind);
     }
     if (result == CLI_OK) {
-        result = input_open(&s.in, &s.options, s.context, argv + optind, argc - optind);
-    }
-    if (result == CLI_OK) {
-        result = cli_open_model(&s.options, s.context, &s.model);
-    }
-    if (result == CLI_OK) {
-        s.in.preprocess = cli_preprocess(&s.options, s.model);
         result = run(&s);
     }
-    vt_session_destroy(&s.session);
-    vt_model_destroy(&s.model);
-    if (s.context) {
-        input_close(&s.in, s.context);
-    }
-    vt_context_destroy(&s.context);
     free(s.list);
-    return cli_finish(&s.options, result);
+    return app_close(&s.app, result);
 }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "input.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-int input_exif_option(input_set *in, const cli_options *options, const char *argument)
+static int exif_option(input_set *in, const cli_options *options, const char *argument)
 {
     in->image.apply_exif = strcmp(argument, "apply") == 0;
     return in->image.apply_exif || strcmp(argument, "ignore") == 0
@@ -66,4 +67,48 @@ void input_close(input_set *in, vt_context *context)
     vt_npy_clear(context, &in->npy);
     free(in->tensor);
     in->tensor = NULL;
+}
+
+void app_init(app *a, const char *program)
+{
+    *a = (app){.in.image = vt_image_settings_default()};
+    cli_init(&a->options, program);
+}
+
+int app_option(app *a, int opt, const char *argument, const char *help)
+{
+    switch (opt) {
+    case 'N': a->in.npy_path = argument; return CLI_OK;
+    case 'X': return exif_option(&a->in, &a->options, argument);
+    case 'h':
+        printf("%s%s\n%s", help, APP_HELP, CLI_COMMON_HELP);
+        exit(cli_finish(&a->options, CLI_OK));
+    default: return cli_common_option(&a->options, opt, argument);
+    }
+}
+
+int app_open(app *a, char **paths, int count)
+{
+    int result = cli_open_context(&a->options, &a->context);
+    if (result == CLI_OK) {
+        result = input_open(&a->in, &a->options, a->context, paths, count);
+    }
+    if (result == CLI_OK) {
+        result = cli_open_model(&a->options, a->context, &a->model);
+    }
+    if (result == CLI_OK) {
+        a->in.preprocess = cli_preprocess(&a->options, a->model);
+    }
+    return result;
+}
+
+int app_close(app *a, int result)
+{
+    vt_session_destroy(&a->session);
+    vt_model_destroy(&a->model);
+    if (a->context) {
+        input_close(&a->in, a->context);
+    }
+    vt_context_destroy(&a->context);
+    return cli_finish(&a->options, result);
 }

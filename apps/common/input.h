@@ -27,7 +27,33 @@ int input_get(input_set *in, const cli_options *options, vt_context *context, in
 
 void input_close(input_set *in, vt_context *context);
 
-/* "apply" or "ignore". */
-int input_exif_option(input_set *in, const cli_options *options, const char *argument);
+/* A program that feeds pictures to a model. Zero-initialise, then app_init. */
+typedef struct app {
+    cli_options options;
+    input_set in;
+    vt_context *context;
+    vt_model *model;
+    vt_session *session;
+} app;
+
+/* clang-format off */
+#define APP_OPTIONS                                                                                \
+    CLI_COMMON_OPTIONS, {"input-npy", required_argument, NULL, 'N'},                               \
+    {"exif", required_argument, NULL, 'X'}
+/* clang-format on */
+#define APP_HELP                                                                                   \
+    "      --input-npy IN.npy a ready float32 tensor [n, 3, h, w] instead of a picture\n"          \
+    "      --exif apply|ignore   turn photos as their EXIF orientation says (default apply)\n"
+
+void app_init(app *a, const char *program);
+
+/* Takes one option of APP_OPTIONS, as cli_common_option does; `help` is printed for --help. */
+int app_option(app *a, int opt, const char *argument, const char *help);
+
+/* Opens context, inputs and model, in this order. */
+int app_open(app *a, char **paths, int count);
+
+/* Frees everything; returns the exit code. */
+int app_close(app *a, int result);
 
 #endif

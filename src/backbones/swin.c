@@ -303,6 +303,18 @@ static const vt_rename hf_renames[] = {
     {.from = "swin.encoder.layers.#.blocks.#.attention.self.value.bias",
      .to = "layers.#.blocks.#.attn.qkv.bias", SLICE(2)},
     {.from = "swin.encoder.layers.#.blocks.#.attention.self.*", .to = "layers.#.blocks.#.attn.*"},
+    /* what transformers 5 keeps in memory, and torch.save writes */
+    {.from = "swin.encoder.layers.#.blocks.#.attention.q_proj.*",
+     .to = "layers.#.blocks.#.attn.qkv.*", SLICE(0)},
+    {.from = "swin.encoder.layers.#.blocks.#.attention.k_proj.*",
+     .to = "layers.#.blocks.#.attn.qkv.*", SLICE(1)},
+    {.from = "swin.encoder.layers.#.blocks.#.attention.v_proj.*",
+     .to = "layers.#.blocks.#.attn.qkv.*", SLICE(2)},
+    {.from = "swin.encoder.layers.#.blocks.#.attention.o_proj.*",
+     .to = "layers.#.blocks.#.attn.proj.*"},
+    {.from = "swin.encoder.layers.#.blocks.#.attention.relative_position_bias.*",
+     .to = "layers.#.blocks.#.attn.*"},
+    {.from = "swin.encoder.layers.#.blocks.#.mlp.*", .to = "layers.#.blocks.#.mlp.*"},
     {0},
 };
 
