@@ -15,7 +15,8 @@ static const char help[] =
     "Prints the largest difference relative to the largest logit; exits with 1 on any failure.\n\n"
     "  selftest\n"
     "  selftest --model swinv2_tiny_window8_256 --dtype bf16\n\n"
-    "      --all              every case of every model (the default without --model)\n";
+    "      --all              every case of every model (the default without --model)\n"
+    "      --quick            only the first case of each model\n";
 
 /* Largest accepted |difference| / max |logit|, see docs/testing.md. */
 static double bound(vt_dtype dtype)
@@ -106,7 +107,18 @@ static void print_case(const cli_options *options, const vt_golden_case *want, c
     fflush(stdout);
 }
 
-static int run_all(const cli_options *options, vt_context *context)
+/* Whether an earlier case of the family has the same model. */
+static bool repeats(const vt_family *family, const vt_golden_case *c)
+{
+    for (const vt_golden_case *earlier = family->golden; earlier < c; earlier++) {
+        if (strcmp(earlier->variant, c->variant) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int run_all(const cli_options *options, vt_context *context, bool quick)
 {
     const vt_family *family, *previous = NULL;
     int passed = 0, failed = 0;
@@ -116,7 +128,8 @@ static int run_all(const cli_options *options, vt_context *context)
         }
         previous = family;
         for (const vt_golden_case *c = family->golden; c && c->variant; c++) {
-            if (options->model && strcmp(options->model, c->variant) != 0) {
+            if ((options->model && strcmp(options->model, c->variant) != 0) ||
+                (quick && repeats(family, c))) {
                 continue;
             }
             outcome o = {0};
@@ -141,8 +154,11 @@ static int run_all(const cli_options *options, vt_context *context)
 
 int main(int argc, char **argv)
 {
-    static const struct option table[] = {
-        CLI_COMMON_OPTIONS, {"all", no_argument, NULL, 'A'}, {0}};
+    static const struct option table[] = {CLI_COMMON_OPTIONS,
+                                          {"all", no_argument, NULL, 'A'},
+                                          {"quick", no_argument, NULL, 'Q'},
+                                          {0}};
+    bool quick = false;
     cli_options options;
     vt_context *context = NULL;
     cli_init(&options, argv[0]);
@@ -152,8 +168,9 @@ int main(int argc, char **argv)
             printf("%s\n%s", help, CLI_COMMON_HELP);
             return cli_finish(&options, CLI_OK);
         }
-        int result = opt == 'A' ? (options.model = NULL, CLI_OK)
-                                : cli_common_option(&options, opt, optarg);
+        int result = opt == 'A'   ? (options.model = NULL, CLI_OK)
+                     : opt == 'Q' ? (quick = true, CLI_OK)
+                                  : cli_common_option(&options, opt, optarg);
         if (result != CLI_OK) {
             return result;
         }
@@ -163,7 +180,7 @@ int main(int argc, char **argv)
     }
     int result = cli_open_context(&options, &context);
     if (result == CLI_OK) {
-        result = run_all(&options, context);
+        result = run_all(&options, context, quick);
     }
     vt_context_destroy(&context);
     return cli_finish(&options, result);
