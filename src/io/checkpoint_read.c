@@ -256,7 +256,7 @@ vt_status vt_checkpoint_read(const vt_checkpoint *checkpoint, const vt_checkpoin
                              int64_t first, int64_t count, float *out, vt_error *error)
 {
     const vt_stored *record = (const vt_stored *)entry;
-    if (!checkpoint || !entry || record < checkpoint->records ||
+    if (!checkpoint || !entry || checkpoint->count == 0 || record < checkpoint->records ||
         record >= checkpoint->records + checkpoint->count) {
         return vt_error_set(error, VT_ERR_ARGUMENT,
                             "vt_checkpoint_read: the entry is not of this checkpoint");

@@ -315,7 +315,8 @@ vt_status vt_safetensors_parse(vt_checkpoint *cp, size_t file, vt_error *error)
         size_t first = cp->count;
         status = read_header(cp, file, header, error);
         if (status == VT_OK) {
-            status = place_records(cp->records + first, cp->count - first, 8 + n, f->size, error);
+            vt_stored *records = cp->count > first ? cp->records + first : NULL;
+            status = place_records(records, cp->count - first, 8 + n, f->size, error);
         }
         json_decref(header);
     }
