@@ -46,8 +46,8 @@ typedef enum vt_isa {
 typedef struct vt_context_settings {
     /* "cpu": the fast path; "ref": the plain C reference, slow, one thread; "cuda", "cuda:N". */
     const char *device;
-    /* Worker threads of one forward call; 0 (default) = the processors this process may use, at
-     * most 64. The library pins no thread and leaves the caller's OpenMP settings alone. */
+    /* Worker threads of one forward call; 0 (default) = the processors this process may use (its
+     * affinity mask and its control group's quota), at most 64. The library pins no thread and leaves the caller's OpenMP settings alone. */
     int threads;
     vt_isa isa;
     /* Whether the planner may fuse operations (default true). Results agree to rounding. */

@@ -34,6 +34,23 @@ static void libc_free(void *user, void *pointer)
     free(pointer);
 }
 
+/* The processors that this process may use: its affinity mask, and the quota of its control group,
+ * which containers set instead of a mask. */
+static int usable_processors(void)
+{
+    int processors = omp_get_num_procs();
+    FILE *file = fopen("/sys/fs/cgroup/cpu.max", "re");
+    double quota, period;
+    if (file) {
+        if (fscanf(file, "%lf %lf", &quota, &period) == 2 && quota > 0 && period > 0) {
+            int allowed = (int)(quota / period + 0.999);
+            processors = allowed < processors ? allowed : processors;
+        }
+        fclose(file);
+    }
+    return processors < 1 ? 1 : processors < MAX_DEFAULT_THREADS ? processors : MAX_DEFAULT_THREADS;
+}
+
 vt_context_settings vt_context_settings_default(void)
 {
     return (vt_context_settings){.device = "cpu", .fuse = true};
@@ -76,8 +93,7 @@ vt_status vt_context_create(vt_context **context, const vt_context_settings *set
         s.allocator = (vt_allocator){libc_alloc, libc_free, NULL};
     }
     if (s.threads == 0) {
-        int processors = omp_get_num_procs();
-        s.threads = processors < MAX_DEFAULT_THREADS ? processors : MAX_DEFAULT_THREADS;
+        s.threads = usable_processors();
     }
     vt_context *ctx = vt_alloc_zero(&s.allocator, 1, sizeof *ctx);
     if (!ctx) {
