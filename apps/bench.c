@@ -117,10 +117,24 @@ static void print_ops(const state *s, const op_total *ops)
     }
 }
 
+static json_t *json_ops(const op_total *ops)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < MAX_OPS && ops[i].info.kind; i++) {
+        const vt_op_info *o = &ops[i].info;
+        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:f, s:f, s:f}", "where", o->label,
+                                              "operation", o->kind, "implementation",
+                                              o->implementation, "us", o->seconds * 1e6, "flop",
+                                              o->flops, "bytes", o->bytes));
+    }
+    return list;
+}
+
 typedef struct result {
     timing time;
     double flops;
     size_t memory;
+    json_t *ops; /* with --ops and --json */
 } result;
 
 static int bench_batch(const state *s, int batch, result *out)
@@ -152,7 +166,9 @@ static int bench_batch(const state *s, int batch, result *out)
         print_share(rate, s->peak);
         printf(" %8.1f %6d\n", (double)out->memory / 1e6, out->time.runs);
     }
-    if (status == VT_OK && s->ops) {
+    if (status == VT_OK && s->ops && s->options.json) {
+        out->ops = json_ops(ops);
+    } else if (status == VT_OK && s->ops) {
         print_ops(s, ops);
     }
     vt_session_destroy(&session);
@@ -199,7 +215,7 @@ static json_t *json_timing(const timing *t)
                      t->p99 * 1e3, "runs", t->runs);
 }
 
-static void print_json(const state *s, const result *one, const result *many)
+static void print_json(const state *s, const result *one, const result *many, const double *picture)
 {
     json_t *j = json_pack("{s:s, s:s, s:s, s:i, s:i, s:f, s:f, s:f, s:o}", "model",
                           vt_model_variant(s->model)->name, "device",
@@ -214,6 +230,16 @@ static void print_json(const state *s, const result *one, const result *many)
         json_object_set_new(j, "images_per_second",
                             json_real(s->batch / many->time.median));
     }
+    if (picture) {
+        json_object_set_new(j, "decode_ms", json_real(picture[0] * 1e3));
+        json_object_set_new(j, "preprocess_ms", json_real(picture[1] * 1e3));
+    }
+    if (s->ops) {
+        json_object_set(j, "ops", one->ops);
+    }
+    if (s->ops && s->batch > 1) {
+        json_object_set(j, "batch_ops", many->ops);
+    }
     json_dumpf(j, stdout, JSON_REAL_PRECISION(6));
     putchar('\n');
     json_decref(j);
@@ -222,7 +248,7 @@ static void print_json(const state *s, const result *one, const result *many)
 static int run(state *s, const char *path)
 {
     result one = {0}, many = {0};
-    double decode = 0, preprocess = 0;
+    double picture[2] = {0}; /* seconds to decode, to preprocess */
     s->preprocess = cli_preprocess(&s->options, s->model);
     s->peak = vt_context_peak(s->context, vt_model_dtype(s->model));
     if (!s->options.json) {
@@ -238,18 +264,20 @@ static int run(state *s, const char *path)
         code = bench_batch(s, s->batch, &many);
     }
     if (code == CLI_OK && path) {
-        code = bench_picture(s, path, &decode, &preprocess);
+        code = bench_picture(s, path, &picture[0], &picture[1]);
     }
-    if (code != CLI_OK) {
+    if (code == CLI_OK && s->options.json) {
+        print_json(s, &one, &many, path ? picture : NULL);
+    }
+    json_decref(one.ops);
+    json_decref(many.ops);
+    if (code != CLI_OK || s->options.json) {
         return code;
-    }
-    if (s->options.json) {
-        print_json(s, &one, &many);
-        return CLI_OK;
     }
     if (path) {
         printf("%s: decode %.2f ms, preprocess %.2f ms, with batch 1 together %.2f ms\n", path,
-               decode * 1e3, preprocess * 1e3, (decode + preprocess + one.time.median) * 1e3);
+               picture[0] * 1e3, picture[1] * 1e3,
+               (picture[0] + picture[1] + one.time.median) * 1e3);
     }
     printf("weights %.1f MB, peak memory of the process %.1f MB\n",
            (double)vt_model_bytes(s->model) / 1e6, peak_memory() / 1e6);
