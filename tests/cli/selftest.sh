@@ -1,0 +1,30 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# selftest: what it prints and how it ends. tests/run.sh runs all its cases.
+. "$(dirname "$0")/common.sh"
+build_json
+selftest=$apps/selftest
+one='--model swinv2_tiny_window8_256'
+cd "$tmp"
+
+usage selftest
+devices selftest
+misused 'an argument' "'x'\?" "$selftest" x
+fails 'unknown model' 'no golden case for nonsense' "$selftest" --model nonsense
+check 'one model' 0 ', f32: 1 passed, 0 failed \(bound 1e-05\)$' '256x256 .* pass$' "$selftest" $one
+check 'bf16' 0 ', bf16: 1 passed, 0 failed' 'pass$' "$selftest" $one --dtype bf16
+check 'portable kernels, one thread' 0 'cpu,? portable, 1 thread, f32: 1 passed' 'pass$' \
+    "$selftest" $one --isa portable --threads 1
+check '--json' 0 '1 passed' '^\{.*\}$' "$selftest" $one --json
+is '--json is valid' "$("$tmp/json" model passed <out 2>&1)" "$(printf 'swinv2_tiny_window8_256\ntrue')"
+check '--quick' 0 '2 passed, 0 failed' 'swin_tiny.*pass$' "$selftest" --quick
+check 'f16 is refused' 1 'f16 is for GPUs; use f32 or bf16' '' "$selftest" $one --dtype f16
+
+"$selftest" --device ref >out 2>err &
+pid=$!
+sleep 1
+kill -INT $pid
+code=0
+wait $pid || code=$?
+judge 'Ctrl-C' 1 'cancelled' '.*'
+finish
