@@ -170,20 +170,23 @@ static bool add_piece(vt_renamed *r, const vt_checkpoint_entry *entry, const vt_
     return true;
 }
 
+/* A key that no rule knows keeps its name, so that it is reported as unexpected. */
 static bool rename_entry(vt_renamed *r, const vt_checkpoint_entry *entry)
 {
+    bool known = false;
     for (const vt_rename *rule = r->dialect->renames; rule->from; rule++) {
         char name[MAX_KEY];
         if (vt_rename_apply(rule->from, rule->to, entry->name, name, sizeof name)) {
             if (!add_piece(r, entry, rule, name)) {
                 return false;
             }
+            known = true;
             if (!rule->more) {
                 break;
             }
         }
     }
-    return true;
+    return known || add_piece(r, entry, &(vt_rename){0}, entry->name);
 }
 
 static bool is_ignored(const vt_dialect *dialect, const char *name)
