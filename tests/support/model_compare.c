@@ -80,6 +80,13 @@ void compare_bits(const float *got, const float *want, size_t count, const char 
     }
 }
 
+void expect_near(double got, double want, double slack, const char *what)
+{
+    if (!(fabs(got - want) <= slack)) {
+        fail_msg("%s is %.12g, want %.12g within %.3g", what, got, want, slack);
+    }
+}
+
 void expect_status(vt_status status, vt_status want, const vt_error *error)
 {
     if (status != want) {

@@ -28,6 +28,9 @@ void compare(const float *got, const float *want, size_t count, double tolerance
 void compare_bits(const float *got, const float *want, size_t count, const char *format, ...)
     VT_PRINTF(4, 5);
 
+/* |got - want| <= slack */
+void expect_near(double got, double want, double slack, const char *what);
+
 /* Fails the test with the message when `status` is not `want`. */
 void expect_status(vt_status status, vt_status want, const vt_error *error);
 
