@@ -236,7 +236,12 @@ float *op_run(const op_case *c, const vt_backend *backend, vt_dtype dtype, int t
     assert_true(!impl->refuse || !impl->refuse(&in, r));
     size_t scratch_bytes = impl->scratch ? impl->scratch(&in, r) : 0;
     char *scratch = guarded(scratch_bytes);
-    vt_exec exec = {backend, &c->program, packed, maps, scratch, threads};
+    vt_exec exec = {.backend = backend,
+                    .program = &c->program,
+                    .weights = packed,
+                    .maps = maps,
+                    .scratch = scratch,
+                    .threads = threads};
     impl->run(&exec, r);
     check_guards(scratch, scratch_bytes, "scratch");
     float *out = widened(maps[r->dst.id], c->program.maps[r->dst.id]);

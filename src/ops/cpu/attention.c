@@ -2,9 +2,8 @@
 /* Softmax attention under a window pattern, on NHWC maps as they lie:
  *   dst_i = sum_j softmax_j(score(q_i, k_j) + bias[j - i] + mask[i, j]) v_j
  *
- * One item is one head of one window. Its rows of q (scaled), k (transposed into panels) and v are
- * gathered into the thread's scratch; then, for a tile of queries at a time, the tile kernel makes
- * the scores with the bias table as its residual, rows are exponentiated in place, the tile kernel
+ * One item is one head of one window. Its rows of k (transposed into panels) and v are gathered
+ * into the thread's scratch; then, for a tile of queries at a time, the tile kernel makes the scores with the bias table as its residual, rows are exponentiated in place, the tile kernel
  * multiplies by v, and real tokens are written to their pixels, divided by their sums. Nothing is
  * as large as the map. Items are numbered head first, and a thread takes runs of them, so that the
  * bias table of a head, unfolded to [query][key], serves all its windows in a run. */
@@ -25,12 +24,11 @@ typedef struct window_plan {
     const vt_cpu_kernels *kernels;
     vt_axis rows, cols;
     int64_t keys, key_columns; /* tokens of a window; the same filled up to panels */
-    int64_t key_rows;          /* filled up to vectors */
     int64_t value_panels;
     int64_t windows_w, windows; /* of one image */
     int64_t items;
     size_t source_at, region_at;              /* shared: int64, int32 per padded row and column */
-    size_t q_at, k_at, kt_at, v_at, table_at; /* per thread */
+    size_t q_at, strip_at, kt_at, v_at, table_at; /* per thread */
     size_t score_at, out_at, pixel_at, token_region_at;
     size_t shared, per_thread;
 } window_plan;
@@ -52,15 +50,14 @@ static window_plan make_plan(const vt_cpu_kernels *k, const vt_program *program,
     w.cols = vt_axis_make(s.w, pat->window_w, pat->shift_w, pat->roll);
     w.keys = (int64_t)pat->window_h * pat->window_w;
     w.key_columns = vt_div_up(w.keys, k->nr) * k->nr;
-    w.key_rows = vt_div_up(w.keys, k->lanes) * k->lanes;
     w.value_panels = vt_div_up(p->v.width, k->nr);
     w.windows_w = w.cols.padded / pat->window_w;
     w.windows = w.rows.padded / pat->window_h * w.windows_w;
     w.items = p->heads * s.n * w.windows;
     w.source_at = take(&w.shared, w.rows.padded + w.cols.padded, sizeof(int64_t));
     w.region_at = take(&w.shared, w.rows.padded + w.cols.padded, sizeof(int32_t));
-    w.q_at = take(&w.per_thread, w.keys * p->q.width, sizeof(float));
-    w.k_at = take(&w.per_thread, w.key_rows * p->k.width, sizeof(float));
+    w.q_at = take(&w.per_thread, k->mr * p->q.width, sizeof(float));
+    w.strip_at = take(&w.per_thread, k->lanes * p->k.width, sizeof(float));
     w.kt_at = take(&w.per_thread, w.key_columns * p->k.width, sizeof(float));
     w.v_at = take(&w.per_thread, w.keys * w.value_panels * k->nr, sizeof(float));
     w.table_at = take(&w.per_thread, w.keys * w.key_columns, sizeof(float));
@@ -78,6 +75,15 @@ static size_t attention_scratch(const vt_plan_input *in, const vt_record *r)
     return w.shared + w.per_thread * (size_t)in->threads;
 }
 
+/* One head of one window of one image. */
+typedef struct window {
+    int head;
+    int64_t image;
+    int64_t *pixel;  /* of each token, or -1 */
+    int32_t *region; /* of each token, for the mask */
+    bool masked;     /* there is more than one region */
+} window;
+
 /* What one thread works with. */
 typedef struct worker {
     const vt_exec *exec;
@@ -86,10 +92,8 @@ typedef struct worker {
     vt_value dst;
     const int64_t *row_source, *col_source; /* map coordinate of a padded one, or -1 */
     const int32_t *row_region, *col_region;
-    float *q, *k, *kt, *v, *table, *score, *out;
-    int64_t *pixel;       /* of each token of the window, or -1 */
-    int32_t *region;      /* of each token, for the mask */
-    bool masked;          /* this window has more than one region */
+    float *q, *strip, *kt, *v, *table, *score, *out;
+    window now;
     const float *pad;     /* rows of k and v outside the map, or NULL */
     const float *biases;  /* the record's table, or NULL */
     const float *temperature;
@@ -105,22 +109,22 @@ static worker make_worker(const vt_exec *exec, const vt_record *r, const window_
     t.row_region = (const int32_t *)(void *)(shared + w->region_at);
     t.col_region = t.row_region + w->rows.padded;
     t.q = (float *)(void *)(own + w->q_at);
-    t.k = (float *)(void *)(own + w->k_at);
+    t.strip = (float *)(void *)(own + w->strip_at);
     t.kt = (float *)(void *)(own + w->kt_at);
     t.v = (float *)(void *)(own + w->v_at);
     t.table = (float *)(void *)(own + w->table_at);
     t.score = (float *)(void *)(own + w->score_at);
     t.out = (float *)(void *)(own + w->out_at);
-    t.pixel = (int64_t *)(void *)(own + w->pixel_at);
-    t.region = (int32_t *)(void *)(own + w->token_region_at);
+    t.now.pixel = (int64_t *)(void *)(own + w->pixel_at);
+    t.now.region = (int32_t *)(void *)(own + w->token_region_at);
     t.pad = vt_exec_vector(exec, p->pad);
     t.biases = vt_exec_vector(exec, p->bias);
     t.temperature = vt_exec_vector(exec, p->temperature);
     /* what fills up vectors and panels is never written again */
-    memset(t.k, 0, (size_t)(w->key_rows * p->k.width) * sizeof *t.k);
+    memset(t.strip, 0, (size_t)(w->kernels->lanes * p->k.width) * sizeof *t.strip);
     memset(t.kt, 0, (size_t)(w->key_columns * p->k.width) * sizeof *t.kt);
     memset(t.v, 0, (size_t)(w->keys * w->value_panels * w->kernels->nr) * sizeof *t.v);
-    memset(t.region, 0, (size_t)w->key_columns * sizeof *t.region);
+    memset(t.now.region, 0, (size_t)w->key_columns * sizeof *t.now.region);
     return t;
 }
 
@@ -154,80 +158,88 @@ static void unfold_bias(const worker *t, int head)
     }
 }
 
-static void find_tokens(worker *t, int64_t window)
+static void find_tokens(const worker *t, int64_t item, window *found)
 {
     const vt_pattern *pat = &t->p->pattern;
-    int64_t y0 = window / t->w->windows_w * pat->window_h;
-    int64_t x0 = window % t->w->windows_w * pat->window_w;
+    int64_t per_head = t->w->items / t->p->heads, index = item % per_head % t->w->windows;
+    int64_t y0 = index / t->w->windows_w * pat->window_h;
+    int64_t x0 = index % t->w->windows_w * pat->window_w;
+    found->head = (int)(item / per_head);
+    found->image = item % per_head / t->w->windows;
+    found->masked = false;
     int64_t i = 0;
-    t->masked = false;
     for (int64_t y = y0; y < y0 + pat->window_h; y++) {
         int64_t sy = t->row_source[y];
         for (int64_t x = x0; x < x0 + pat->window_w; x++, i++) {
             int64_t sx = t->col_source[x];
-            t->pixel[i] = sy < 0 || sx < 0 ? -1 : sy * t->w->cols.size + sx;
-            t->region[i] = 3 * t->row_region[y] + t->col_region[x];
-            t->masked |= t->region[i] != t->region[0];
+            found->pixel[i] = sy < 0 || sx < 0 ? -1 : sy * t->w->cols.size + sx;
+            found->region[i] = 3 * t->row_region[y] + t->col_region[x];
+            found->masked |= found->region[i] != found->region[0];
         }
     }
 }
 
-/* out[i][count] = channels [channel, channel + count) of token i; `pad` or zeros outside the map */
-static void gather(const worker *t, vt_value map, int64_t image, int64_t channel, int64_t count,
-                   const float *pad, float *out, int64_t stride)
+/* out[i][count] = channels [channel, channel + count) of tokens [first, first + tokens) of the
+ * window, times `factor`; outside the map `pad` or zeros */
+static void gather(const worker *t, const vt_heads *h, int64_t channel, int64_t first,
+                   int64_t tokens, int64_t count, const float *pad, float factor, float *out,
+                   int64_t stride)
 {
-    vt_shape s = vt_exec_shape(t->exec, map);
-    bool bf16 = vt_map_is_bf16(t->exec->program, map);
-    const void *data = vt_exec_map(t->exec, map);
-    int64_t first = image * s.h * s.w * s.c + channel;
-    size_t bytes = (size_t)count * sizeof *out;
-    for (int64_t i = 0; i < t->w->keys; i++, out += stride) {
-        int64_t at = first + t->pixel[i] * s.c;
-        if (t->pixel[i] < 0) {
-            if (pad) {
-                memcpy(out, pad + channel, bytes);
-            } else {
-                memset(out, 0, bytes);
-            }
-        } else if (bf16) {
-            t->w->kernels->widen((const uint16_t *)data + at, count, out);
-        } else {
-            memcpy(out, (const float *)data + at, bytes);
-        }
-    }
+    vt_shape s = vt_exec_shape(t->exec, h->map);
+    t->w->kernels->gather(&(vt_cpu_rows){.map = vt_exec_map(t->exec, h->map),
+                                         .bf16 = vt_map_is_bf16(t->exec->program, h->map),
+                                         .pixel = t->now.pixel + first,
+                                         .rows = tokens,
+                                         .width = count,
+                                         .first = t->now.image * s.h * s.w * s.c + channel,
+                                         .step = s.c,
+                                         .pad = pad ? pad + channel : NULL,
+                                         .block = out,
+                                         .block_stride = stride,
+                                         .factor = factor});
 }
 
-/* Multiplies each row by `factor`, and for the cosine score also by 1 / max(|row|, 1e-12). */
-static void scale_rows(const worker *t, float *rows, int64_t width, float factor)
+/* Cosine score: rows[i] *= factor / max(|rows[i]|, 1e-12). */
+static void normalise_rows(const worker *t, float *rows, int64_t count, int64_t width, float factor)
 {
     const vt_cpu_kernels *k = t->w->kernels;
-    for (int64_t i = 0; i < t->w->keys; i++, rows += width) {
-        float f = factor;
-        if (t->temperature) {
-            f /= fmaxf(sqrtf(k->square_sum(rows, width)), 1e-12f);
-        }
-        k->scale(rows, width, f, rows);
+    for (int64_t i = 0; i < count; i++, rows += width) {
+        k->scale(rows, width, factor / fmaxf(sqrtf(k->square_sum(rows, width)), 1e-12f), rows);
     }
 }
 
-static void load_window(worker *t, int head, int64_t image)
+/* Queries [first, first + count), with the factor of the score in them. */
+static void load_queries(const worker *t, int64_t first, int64_t count)
 {
-    const vt_attention *p = t->p;
-    const vt_cpu_kernels *k = t->w->kernels;
-    float factor = t->temperature ? expf(fminf(t->temperature[head], logf(100.0f))) : p->scale;
-    gather(t, p->q.map, image, p->q.offset + (int64_t)head * p->q.width, p->q.width, NULL, t->q,
-           p->q.width);
-    scale_rows(t, t->q, p->q.width, factor);
-    gather(t, p->k.map, image, p->k.offset + (int64_t)head * p->k.width, p->k.width, t->pad, t->k,
-           p->k.width);
+    const vt_heads *h = &t->p->q;
+    gather(t, h, h->offset + (int64_t)t->now.head * h->width, first, count, h->width, NULL,
+           t->temperature ? 1.0f : t->p->scale, t->q, h->width);
     if (t->temperature) {
-        scale_rows(t, t->k, p->k.width, 1.0f);
+        normalise_rows(t, t->q, count, h->width,
+                       expf(fminf(t->temperature[t->now.head], logf(100.0f))));
     }
-    k->transpose(t->k, p->k.width, t->w->keys, p->k.width, t->kt);
+}
+
+/* k transposed into panels [width][nr], a strip of keys at a time, and v as it is. */
+static void load_keys(const worker *t)
+{
+    const vt_cpu_kernels *k = t->w->kernels;
+    const vt_heads *h = &t->p->k, *v = &t->p->v;
+    int64_t keys = t->w->keys;
+    for (int64_t i = 0; i < keys; i += k->lanes) {
+        int64_t count = keys - i < k->lanes ? keys - i : k->lanes;
+        gather(t, h, h->offset + (int64_t)t->now.head * h->width, i, count, h->width, t->pad, 1.0f,
+               t->strip, h->width);
+        if (t->temperature) {
+            normalise_rows(t, t->strip, count, h->width, 1.0f);
+        }
+        k->transpose(t->strip, h->width, h->width, t->kt + i / k->nr * k->nr * h->width + i % k->nr,
+                     k->nr);
+    }
     for (int64_t i = 0; i < t->w->value_panels; i++) {
-        int64_t done = i * k->nr, left = p->v.width - done;
-        gather(t, p->v.map, image, p->v.offset + (int64_t)head * p->v.width + done,
-               left < k->nr ? left : k->nr, t->pad, t->v + i * t->w->keys * k->nr, k->nr);
+        int64_t done = i * k->nr, left = v->width - done;
+        gather(t, v, v->offset + (int64_t)t->now.head * v->width + done, 0, keys,
+               left < k->nr ? left : k->nr, t->pad, 1.0f, t->v + i * keys * k->nr, k->nr);
     }
 }
 
@@ -254,47 +266,64 @@ static void product(const vt_cpu_kernels *k, int rows, int64_t depth, const floa
     }
 }
 
-/* Writes the real tokens among rows [first, first + rows) of the window. */
-static void store_rows(const worker *t, int head, int64_t image, int64_t first, int rows,
-                       const float *inverse)
+/* Asks for the lines that scatter will write: stores that wait for their lines hold up those that
+ * follow them. */
+static void claim_rows(const vt_cpu_rows *out)
 {
-    const vt_cpu_kernels *k = t->w->kernels;
-    vt_shape s = vt_exec_shape(t->exec, t->dst);
-    int64_t width = t->p->v.width, stride = t->w->value_panels * k->nr;
-    void *dst = vt_exec_map(t->exec, t->dst);
-    for (int r = 0; r < rows; r++) {
-        int64_t pixel = t->pixel[first + r];
-        int64_t at = (image * s.h * s.w + pixel) * s.c + head * width;
-        float *row = t->out + r * stride;
-        if (pixel < 0) {
-            continue;
-        }
-        if (vt_map_is_bf16(t->exec->program, t->dst)) {
-            k->scale(row, width, inverse[r], row);
-            k->narrow(row, width, (uint16_t *)dst + at);
-        } else {
-            k->scale(row, width, inverse[r], (float *)dst + at);
+    int64_t element = out->bf16 ? 2 : 4;
+    for (int64_t i = 0; i < out->rows; i++) {
+        if (out->pixel[i] >= 0) {
+            const char *row = (const char *)out->map +
+                              (out->first + out->pixel[i] * out->step) * element;
+            for (int64_t at = 0; at < out->width * element; at += VT_ALIGNMENT) {
+                __builtin_prefetch(row + at, 1, 3);
+            }
         }
     }
 }
 
-static void run_window(const worker *t, int head, int64_t image)
+static void run_window(const worker *t)
 {
     const vt_cpu_kernels *k = t->w->kernels;
     const window_plan *w = t->w;
+    vt_shape s = vt_exec_shape(t->exec, t->dst);
     int64_t tiles = vt_div_up(w->keys, k->mr), q_width = t->p->q.width;
+    float inverse[VT_CPU_MAX_MR];
+    vt_cpu_rows out = {.map = vt_exec_map(t->exec, t->dst),
+                       .bf16 = vt_map_is_bf16(t->exec->program, t->dst),
+                       .width = t->p->v.width,
+                       .first = t->now.image * s.h * s.w * s.c + (int64_t)t->now.head * t->p->v.width,
+                       .step = s.c,
+                       .block = t->out,
+                       .block_stride = w->value_panels * k->nr,
+                       .factors = inverse};
     for (int64_t i = 0; i < tiles; i++) {
         int64_t first = w->keys * i / tiles;
         int rows = (int)(w->keys * (i + 1) / tiles - first);
-        float inverse[VT_CPU_MAX_MR];
-        product(k, rows, q_width, t->q + first * q_width, q_width, t->kt, w->key_columns / k->nr,
+        out.pixel = t->now.pixel + first;
+        out.rows = rows;
+        claim_rows(&out);
+        load_queries(t, first, rows);
+        product(k, rows, q_width, t->q, q_width, t->kt, w->key_columns / k->nr,
                 t->table + first * w->key_columns, t->score);
-        for (int r = 0; r < rows; r++) {
-            inverse[r] = k->softmax_row(t->score + r * w->key_columns, w->key_columns,
-                                        t->masked ? t->region : NULL, t->region[first + r]);
-        }
+        k->softmax_rows(t->score, rows, w->key_columns, t->now.masked ? t->now.region : NULL,
+                        t->now.region + first, inverse);
         product(k, rows, w->keys, t->score, w->key_columns, t->v, w->value_panels, NULL, t->out);
-        store_rows(t, head, image, first, rows, inverse);
+        k->scatter(&out);
+    }
+}
+
+static void run_items(worker *t, int64_t first, int64_t last)
+{
+    int unfolded = -1;
+    for (int64_t i = first; i < last; i++) {
+        find_tokens(t, i, &t->now);
+        if (t->now.head != unfolded) {
+            unfold_bias(t, t->now.head);
+            unfolded = t->now.head;
+        }
+        load_keys(t);
+        run_window(t);
     }
 }
 
@@ -308,23 +337,12 @@ static void attention_run(const vt_exec *exec, const vt_record *r)
     fill_axis(&w.cols, source + w.rows.padded, region + w.rows.padded);
     int64_t runs = exec->threads == 1 ? 1 : exec->threads * RUNS_PER_THREAD;
     runs = runs < w.items ? runs : w.items;
-    int64_t per_head = w.items / p->heads;
 #pragma omp parallel num_threads(exec->threads)
     {
         worker t = make_worker(exec, r, &w, omp_get_thread_num());
 #pragma omp for schedule(dynamic, 1)
-        for (int64_t run = 0; run < runs; run++) {
-            int unfolded = -1;
-            for (int64_t i = w.items * run / runs; i < w.items * (run + 1) / runs; i++) {
-                int head = (int)(i / per_head);
-                if (head != unfolded) {
-                    unfold_bias(&t, head);
-                    unfolded = head;
-                }
-                find_tokens(&t, i % per_head % w.windows);
-                load_window(&t, head, i % per_head / w.windows);
-                run_window(&t, head, i % per_head / w.windows);
-            }
+        for (int64_t i = 0; i < runs; i++) {
+            run_items(&t, w.items * i / runs, w.items * (i + 1) / runs);
         }
     }
 }

@@ -18,6 +18,7 @@
 
 enum {
     BLOCK_BYTES = 256 * 1024, /* of the left operand in one task: stays in L2 */
+    MIN_BLOCK_TILES = 4, /* that share a panel, which may come from memory */
     MAX_BLOCK_TILES = 16,
     MAX_COLUMN_SPLIT = 32
 };
@@ -45,7 +46,8 @@ static void choose_blocks(const vt_gemm *g, gemm_plan *p, int threads)
     bool whole_rows = g->norm_place == VT_NORM_OUTPUT;
     int64_t row_bytes = p->a_stride + (whole_rows ? p->panels * g->kernels->nr * 4 : 0);
     int64_t most = BLOCK_BYTES / (g->kernels->mr * row_bytes);
-    most = most < 1 ? 1 : most > MAX_BLOCK_TILES ? MAX_BLOCK_TILES : most;
+    most = most < MIN_BLOCK_TILES ? MIN_BLOCK_TILES : most;
+    most = most > MAX_BLOCK_TILES ? MAX_BLOCK_TILES : most;
     int64_t least_blocks = vt_div_up(p->tiles, most), best = INT64_MAX;
     for (int64_t split = 1; split <= MAX_COLUMN_SPLIT && split <= p->panels; split++) {
         int64_t blocks = least_blocks;

@@ -239,16 +239,26 @@ VT_INLINE void store_some(void *dst, bool bf16, int64_t at, int64_t count, vf x)
     }
 }
 
-VT_INLINE void finish_rows(const vt_activation act, const vt_cpu_finish *f)
+VT_INLINE void finish_vector(const vt_activation act, const vt_cpu_finish *f, int64_t r, int64_t c,
+                             int64_t count)
 {
-    for (int64_t r = 0; r < f->rows; r++) {
-        for (int64_t c = 0; c < f->cols; c += LANES) {
-            int64_t count = f->cols - c < LANES ? f->cols - c : LANES;
-            vf x = activate(act, vf_load(f->src + r * f->src_stride + c));
-            if (f->residual) {
-                x += load_some(f->residual, f->residual_bf16, r * f->residual_stride + c, count);
-            }
-            store_some(f->dst, f->dst_bf16, r * f->dst_stride + c, count, x);
+    vf x = activate(act, vf_load(f->src + r * f->src_stride + c));
+    if (f->residual) {
+        x += load_some(f->residual, f->residual_bf16, r * f->residual_stride + c, count);
+    }
+    store_some(f->dst, f->dst_bf16, r * f->dst_stride + c, count, x);
+}
+
+VT_INLINE void finish_rows(const vt_activation act, const vt_cpu_finish *p)
+{
+    const vt_cpu_finish f = *p; /* what is stored below can't change it */
+    for (int64_t r = 0; r < f.rows; r++) {
+        int64_t c = 0;
+        for (; c + LANES <= f.cols; c += LANES) {
+            finish_vector(act, &f, r, c, LANES);
+        }
+        if (c < f.cols) {
+            finish_vector(act, &f, r, c, f.cols - c);
         }
     }
 }
@@ -301,28 +311,40 @@ static void norm_row(const float *x, int64_t n, const float *scale, const float 
     drift /= count;
     float variance = squares / count - drift * drift;
     float inverse = 1.0f / sqrtf((variance > 0.0f ? variance : squares * 0.0f) + eps);
-    for (int64_t c = 0; c < n; c += LANES) {
-        int64_t some = n - c < LANES ? n - c : LANES;
-        vf y = (load_some(x, false, c, some) - mean - drift) * inverse;
-        vf a = scale ? load_some(scale, false, c, some) : vf_all(1.0f);
-        vf b = shift ? load_some(shift, false, c, some) : (vf){0};
-        store_some(dst, false, c, some, y * a + b);
+    int64_t c = 0;
+    for (; c + LANES <= n; c += LANES) {
+        vf y = (vf_load(x + c) - mean - drift) * inverse;
+        vf a = scale ? vf_load(scale + c) : vf_all(1.0f);
+        vf b = shift ? vf_load(shift + c) : (vf){0};
+        vf_store(dst + c, y * a + b);
+    }
+    if (c < n) {
+        vf y = (load_some(x, false, c, n - c) - mean - drift) * inverse;
+        vf a = scale ? load_some(scale, false, c, n - c) : vf_all(1.0f);
+        vf b = shift ? load_some(shift, false, c, n - c) : (vf){0};
+        store_some(dst, false, c, n - c, y * a + b);
     }
 }
 
 static void widen(const uint16_t *src, int64_t n, float *dst)
 {
-    for (int64_t c = 0; c < n; c += LANES) {
-        int64_t some = n - c < LANES ? n - c : LANES;
-        store_some(dst, false, c, some, load_some(src, true, c, some));
+    int64_t c = 0;
+    for (; c + LANES <= n; c += LANES) {
+        vf_store(dst + c, vf_load_bf16(src + c));
+    }
+    if (c < n) {
+        store_some(dst, false, c, n - c, load_some(src, true, c, n - c));
     }
 }
 
 static void narrow(const float *src, int64_t n, uint16_t *dst)
 {
-    for (int64_t c = 0; c < n; c += LANES) {
-        int64_t some = n - c < LANES ? n - c : LANES;
-        store_some(dst, true, c, some, load_some(src, false, c, some));
+    int64_t c = 0;
+    for (; c + LANES <= n; c += LANES) {
+        vf_store_bf16(dst + c, vf_load(src + c));
+    }
+    if (c < n) {
+        store_some(dst, true, c, n - c, load_some(src, false, c, n - c));
     }
 }
 
@@ -345,27 +367,97 @@ static float square_sum(const float *x, int64_t n)
     return row_sum(x, n, 0.0f, true, NULL);
 }
 
-static float softmax_row(float *row, int64_t n, const int32_t *regions, int32_t region)
+/* ---- attention ------------------------------------------------------------------------------- */
+
+/* Rows are short chains of dependent steps, so each step is taken for all rows in turn. */
+static void softmax_rows(float *scores, int64_t rows, int64_t n, const int32_t *regions,
+                         const int32_t *region, float *inverse)
 {
-    vf largest = vf_all(-INFINITY);
-    for (int64_t c = 0; c < n; c += LANES) {
-        vf s = vf_load(row + c);
-        if (regions) {
-            vi r;
-            memcpy(&r, regions + c, sizeof r);
-            s += (vf)((vi)vf_all(VT_MASK_VALUE) & (r != region));
-            vf_store(row + c, s);
+    float top[MR];
+    for (int64_t r = 0; r < rows; r++) {
+        float *row = scores + r * n;
+        vf largest = vf_all(-INFINITY);
+        for (int64_t c = 0; c < n; c += LANES) {
+            vf s = vf_load(row + c);
+            if (regions) {
+                vi ids;
+                memcpy(&ids, regions + c, sizeof ids);
+                s += (vf)((vi)vf_all(VT_MASK_VALUE) & (ids != region[r]));
+                vf_store(row + c, s);
+            }
+            largest = vf_max(largest, s);
         }
-        largest = vf_max(largest, s);
+        top[r] = vf_largest(largest);
     }
-    float top = vf_largest(largest);
-    vf sum = {0};
-    for (int64_t c = 0; c < n; c += LANES) {
-        vf e = vf_exp(vf_load(row + c) - top);
-        sum += e;
-        vf_store(row + c, e);
+    for (int64_t r = 0; r < rows; r++) {
+        float *row = scores + r * n;
+        vf sum = {0};
+        for (int64_t c = 0; c < n; c += LANES) {
+            vf e = vf_exp(vf_load(row + c) - top[r]);
+            sum += e;
+            vf_store(row + c, e);
+        }
+        inverse[r] = 1.0f / vf_sum(sum);
     }
-    return 1.0f / vf_sum(sum);
+}
+
+VT_INLINE void gather_rows(const bool bf16, const vt_cpu_rows *p)
+{
+    const vt_cpu_rows g = *p; /* what is stored below can't change it */
+    int64_t whole = g.width / LANES * LANES;
+    for (int64_t i = 0; i < g.rows; i++) {
+        float *out = g.block + i * g.block_stride;
+        if (g.pixel[i] < 0) {
+            for (int64_t c = 0; c < g.width; c++) {
+                out[c] = g.pad ? g.pad[c] * g.factor : 0.0f;
+            }
+            continue;
+        }
+        int64_t at = g.first + g.pixel[i] * g.step, c = 0;
+        for (; c < whole; c += LANES) {
+            vf_store(out + c, load_some(g.map, bf16, at + c, LANES) * g.factor);
+        }
+        if (c < g.width) {
+            store_some(out, false, c, g.width - c,
+                       load_some(g.map, bf16, at + c, g.width - c) * g.factor);
+        }
+    }
+}
+
+static void gather(const vt_cpu_rows *p)
+{
+    if (p->bf16) {
+        gather_rows(true, p);
+    } else {
+        gather_rows(false, p);
+    }
+}
+
+VT_INLINE void scatter_rows(const bool bf16, const vt_cpu_rows *p)
+{
+    const vt_cpu_rows g = *p;
+    for (int64_t i = 0; i < g.rows; i++) {
+        if (g.pixel[i] >= 0) {
+            const float *src = g.block + i * g.block_stride;
+            int64_t at = g.first + g.pixel[i] * g.step, c = 0;
+            vf factor = vf_all(g.factors[i]);
+            for (; c + LANES <= g.width; c += LANES) {
+                store_some(g.map, bf16, at + c, LANES, vf_load(src + c) * factor);
+            }
+            if (c < g.width) {
+                store_some(g.map, bf16, at + c, g.width - c, vf_load(src + c) * factor);
+            }
+        }
+    }
+}
+
+static void scatter(const vt_cpu_rows *p)
+{
+    if (p->bf16) {
+        scatter_rows(true, p);
+    } else {
+        scatter_rows(false, p);
+    }
 }
 
 /* A square of LANES x LANES: log2(LANES) rounds of interleaving row i with row i + LANES / 2. */
@@ -395,18 +487,16 @@ VT_INLINE void transpose_square(const float *src, int64_t src_stride, float *dst
     }
 }
 
-static void transpose(const float *src, int64_t src_stride, int64_t rows, int64_t cols, float *dst)
+static void transpose(const float *src, int64_t src_stride, int64_t cols, float *dst,
+                      int64_t dst_stride)
 {
-    for (int64_t i = 0; i < rows; i += LANES, src += LANES * src_stride) {
-        float *panel = dst + i / NR * (cols * NR) + i % NR;
-        int64_t j = 0;
-        for (; j + LANES <= cols; j += LANES) {
-            transpose_square(src + j, src_stride, panel + j * NR, NR);
-        }
-        for (; j < cols; j++) {
-            for (int64_t r = 0; r < LANES; r++) {
-                panel[j * NR + r] = src[r * src_stride + j];
-            }
+    int64_t j = 0;
+    for (; j + LANES <= cols; j += LANES) {
+        transpose_square(src + j, src_stride, dst + j * dst_stride, dst_stride);
+    }
+    for (; j < cols; j++) {
+        for (int64_t i = 0; i < LANES; i++) {
+            dst[j * dst_stride + i] = src[i * src_stride + j];
         }
     }
 }
@@ -429,7 +519,9 @@ const vt_cpu_kernels TABLE_NAME(VT_ISA_NAME) = {
     .widen = widen,
     .narrow = narrow,
     .add = add,
-    .softmax_row = softmax_row,
+    .softmax_rows = softmax_rows,
+    .gather = gather,
+    .scatter = scatter,
     .transpose = transpose,
     .scale = scale,
     .square_sum = square_sum,

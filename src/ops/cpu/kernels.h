@@ -42,6 +42,21 @@ typedef struct vt_cpu_finish {
     int64_t dst_stride;
 } vt_cpu_finish;
 
+/* Parts of pixels that lie apart in a map, and a block that holds them side by side. Row i is
+ * elements [first + pixel[i] * step, ... + width); pixel -1: `pad` [width] or zeros are gathered, and
+ * nothing is scattered. */
+typedef struct vt_cpu_rows {
+    void *map;
+    bool bf16;
+    const int64_t *pixel;
+    int64_t rows, width, first, step;
+    const float *pad;
+    float *block;
+    int64_t block_stride; /* elements */
+    float factor;
+    const float *factors;
+} vt_cpu_rows;
+
 typedef struct vt_cpu_kernels {
     const char *name;
     int lanes;       /* floats in a vector */
@@ -58,12 +73,17 @@ typedef struct vt_cpu_kernels {
     void (*narrow)(const float *src, int64_t n, uint16_t *dst);
     /* dst = a + b */
     void (*add)(const float *a, const float *b, int64_t n, float *dst);
-    /* row[j] = exp(row[j] - max) for n columns, a multiple of `lanes`; returns 1 / sum. The mask is
-     * first added where regions[j] != region; regions may be NULL. */
-    float (*softmax_row)(float *row, int64_t n, const int32_t *regions, int32_t region);
-    /* Rows of keys into panels of nr: dst[i / nr][j][i % nr] = src[i * src_stride + j] for i < rows,
-     * j < cols. Strides in elements; src has zeros up to the next multiple of `lanes` rows. */
-    void (*transpose)(const float *src, int64_t src_stride, int64_t rows, int64_t cols, float *dst);
+    /* row[j] = exp(row[j] - max) for each of `rows` <= mr rows of n columns, a multiple of `lanes`;
+     * inverse[r] = 1 / sum. The mask is first added where regions[j] != region[r]; regions may be
+     * NULL. Rows are dense. */
+    void (*softmax_rows)(float *scores, int64_t rows, int64_t n, const int32_t *regions,
+                         const int32_t *region, float *inverse);
+    void (*gather)(const vt_cpu_rows *rows);  /* block[i] = map row i * factor */
+    void (*scatter)(const vt_cpu_rows *rows); /* map row i = block[i] * factors[i] */
+    /* dst[j * dst_stride + i] = src[i * src_stride + j] for i < lanes, j < cols; strides in
+     * elements */
+    void (*transpose)(const float *src, int64_t src_stride, int64_t cols, float *dst,
+                      int64_t dst_stride);
     /* dst[i] = src[i] * factor */
     void (*scale)(const float *src, int64_t n, float factor, float *dst);
     /* sum of squares */

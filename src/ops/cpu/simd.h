@@ -154,7 +154,11 @@ VT_INLINE vf vf_load_bf16(const uint16_t *p)
 {
     vh h;
     memcpy(&h, p, sizeof h);
+#if defined(__AVX512F__) /* where GCC 12 widens by halves */
+    return (vf)((vu)_mm512_cvtepu16_epi32((__m256i)h) << 16);
+#else
     return (vf)(__builtin_convertvector(h, vu) << 16);
+#endif
 }
 
 /* Rounds to nearest even; a NaN stays one. */
