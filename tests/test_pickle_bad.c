@@ -445,89 +445,93 @@ static void test_tensor_operands(void **state)
     MAGIC "\x80\2M\xe9\3."                                                                         \
           "\x80\2}."
 
+#define NUMEL(n) n "\0\0\0\0\0\0\0"
+
+static const struct {
+    const char *code;
+    size_t size;
+    const char *open, *read; /* messages */
+} legacy_cases[] = {
+    {CODE(FRONT TENSOR("\2", "N", "\2") KEYS NUMEL("\2") "12345678"), NULL, NULL},
+    {CODE(FRONT TENSOR("\2",
+                       "X\1\0\0\0"
+                       "6K\1K\1\x87",
+                       "\1") KEYS NUMEL("\2") "12345678"),
+     NULL, NULL},
+    {CODE(FRONT TENSOR("\2",
+                       "X\1\0\0\0"
+                       "6K\1K\1\x87",
+                       "\2") KEYS NUMEL("\2") "12345678"),
+     NULL, "last element"},
+    {CODE(FRONT TENSOR("\2",
+                       "X\1\0\0\0"
+                       "6K\1K\2\x87",
+                       "\1") KEYS NUMEL("\2") "12345678"),
+     NULL, "out of bounds"},
+    {CODE(FRONT TENSOR("\2",
+                       "X\1\0\0\0"
+                       "6\x8a\1\xffK\2\x87",
+                       "\1") KEYS NUMEL("\2") "12345678"),
+     NULL, "out of bounds"},
+    {CODE(FRONT TENSOR("\2", "N", "\2") KEYS NUMEL("\3") "12345678"), "not the 2", NULL},
+    {CODE(FRONT TENSOR("\2", "N", "\2") KEYS NUMEL("\2") "1234567"), "beyond the end", NULL},
+    {CODE(FRONT TENSOR("\2", "N", "\2") KEYS "\2"), "cut short", NULL},
+    {CODE(FRONT TENSOR("\2", "N", "\2") "\x80\2]." NUMEL("\2") "12345678"), NULL, "missing"},
+    {CODE(FRONT TENSOR("\2", "N", "\2") "\x80\2](X\1\0\0\0"
+                                        "5X\1\0\0\0"
+                                        "5e." NUMEL("\2") "12345678" NUMEL("\2") "12345678"),
+     "there twice", NULL},
+    {CODE(FRONT TENSOR("\2", "N", "\2") "\x80\2]X\1\0\0\0"
+                                        "7a." NUMEL("\2")),
+     "not used", NULL},
+    {CODE(FRONT TENSOR("\2", "N", "\2") "\x80\2]K\5a." NUMEL("\2")), "not used", NULL},
+    {CODE(FRONT TENSOR("\2", "N", "\2") "\x80\2}."), "list of storages", NULL},
+    {CODE(FRONT "\x80\2}."
+                "\x80\2]."),
+     "no dictionary of tensors", NULL},
+    {CODE(FRONT "\x80\2N."
+                "\x80\2]."),
+     "holds None", NULL},
+    {CODE(MAGIC "\x80\2K\1."
+                "\x80\2}."
+                "\x80\2}."
+                "\x80\2]."),
+     "protocol version", NULL},
+    {CODE(MAGIC "\x80\2N."
+                "\x80\2}."
+                "\x80\2}."
+                "\x80\2]."),
+     "protocol version", NULL},
+    {CODE(MAGIC "\x80\2M\xe9\3."
+                "\x80\2N."
+                "\x80\2}."
+                "\x80\2]."),
+     "system record", NULL},
+    {CODE(FRONT "\x80\2(X\6\0\0\0modulectorch.nn.modules.linear\nLinear\nNNtQ)\x81."
+                "\x80\2]."),
+     "an object of torch.nn.modules.linear.Linear", NULL},
+    {CODE(MAGIC), "cut short", NULL},
+    {CODE(FRONT "\x80\2P1\n."), "opcode 0x50", NULL},
+};
+
 static void test_legacy(void **state)
 {
     (void)state;
-#define NUMEL(n) n "\0\0\0\0\0\0\0"
-    static const struct {
-        const char *code;
-        size_t size;
-        const char *open, *read; /* messages */
-    } cases[] = {
-        {CODE(FRONT TENSOR("\2", "N", "\2") KEYS NUMEL("\2") "12345678"), NULL, NULL},
-        {CODE(FRONT TENSOR("\2",
-                           "X\1\0\0\0"
-                           "6K\1K\1\x87",
-                           "\1") KEYS NUMEL("\2") "12345678"),
-         NULL, NULL},
-        {CODE(FRONT TENSOR("\2",
-                           "X\1\0\0\0"
-                           "6K\1K\1\x87",
-                           "\2") KEYS NUMEL("\2") "12345678"),
-         NULL, "last element"},
-        {CODE(FRONT TENSOR("\2",
-                           "X\1\0\0\0"
-                           "6K\1K\2\x87",
-                           "\1") KEYS NUMEL("\2") "12345678"),
-         NULL, "out of bounds"},
-        {CODE(FRONT TENSOR("\2",
-                           "X\1\0\0\0"
-                           "6\x8a\1\xffK\2\x87",
-                           "\1") KEYS NUMEL("\2") "12345678"),
-         NULL, "out of bounds"},
-        {CODE(FRONT TENSOR("\2", "N", "\2") KEYS NUMEL("\3") "12345678"), "not the 2", NULL},
-        {CODE(FRONT TENSOR("\2", "N", "\2") KEYS NUMEL("\2") "1234567"), "beyond the end", NULL},
-        {CODE(FRONT TENSOR("\2", "N", "\2") KEYS "\2"), "cut short", NULL},
-        {CODE(FRONT TENSOR("\2", "N", "\2") "\x80\2]." NUMEL("\2") "12345678"), NULL, "missing"},
-        {CODE(FRONT TENSOR("\2", "N", "\2") "\x80\2](X\1\0\0\0"
-                                            "5X\1\0\0\0"
-                                            "5e." NUMEL("\2") "12345678" NUMEL("\2") "12345678"),
-         "there twice", NULL},
-        {CODE(FRONT TENSOR("\2", "N", "\2") "\x80\2]X\1\0\0\0"
-                                            "7a." NUMEL("\2")),
-         "not used", NULL},
-        {CODE(FRONT TENSOR("\2", "N", "\2") "\x80\2]K\5a." NUMEL("\2")), "not used", NULL},
-        {CODE(FRONT TENSOR("\2", "N", "\2") "\x80\2}."), "list of storages", NULL},
-        {CODE(FRONT "\x80\2}."
-                    "\x80\2]."),
-         "no dictionary of tensors", NULL},
-        {CODE(FRONT "\x80\2N."
-                    "\x80\2]."),
-         "holds None", NULL},
-        {CODE(MAGIC "\x80\2K\1."
-                    "\x80\2}."
-                    "\x80\2}."
-                    "\x80\2]."),
-         "protocol version", NULL},
-        {CODE(MAGIC "\x80\2N."
-                    "\x80\2}."
-                    "\x80\2}."
-                    "\x80\2]."),
-         "protocol version", NULL},
-        {CODE(MAGIC "\x80\2M\xe9\3."
-                    "\x80\2N."
-                    "\x80\2}."
-                    "\x80\2]."),
-         "system record", NULL},
-        {CODE(FRONT "\x80\2(X\6\0\0\0modulectorch.nn.modules.linear\nLinear\nNNtQ)\x81."
-                    "\x80\2]."),
-         "an object of torch.nn.modules.linear.Linear", NULL},
-        {CODE(MAGIC), "cut short", NULL},
-        {CODE(FRONT "\x80\2P1\n."), "opcode 0x50", NULL},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (size_t i = 0; i < sizeof legacy_cases / sizeof *legacy_cases; i++) {
         ck_bytes file = {0};
         vt_checkpoint *cp;
         vt_error error = {0};
         float out[1];
-        ck_put(&file, cases[i].code, cases[i].size);
+        ck_put(&file, legacy_cases[i].code, legacy_cases[i].size);
         vt_status status = ck_open(&cp, context, &file, NULL, &error);
-        if (cases[i].open ? !status || !strstr(error.message, cases[i].open) : status) {
+        if (legacy_cases[i].open ? !status || !strstr(error.message, legacy_cases[i].open)
+                                 : status) {
             fail_msg("legacy %zu: %s (%s)", i, vt_status_name(status), error.message);
         }
         if (status == VT_OK) {
             status = vt_checkpoint_read(cp, vt_checkpoint_at(cp, 0), 0, 1, out, &error);
-            if (cases[i].read ? !status || !strstr(error.message, cases[i].read) : status) {
+            if (legacy_cases[i].read ? !status || !strstr(error.message, legacy_cases[i].read)
+                                     : status) {
                 fail_msg("legacy %zu: %s (%s)", i, vt_status_name(status), error.message);
             }
         }
