@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# The same answers on another processor: cross-builds for 64-bit ARM with Debian's compiler, warnings
-# being errors, and runs the self-test and the picture code under qemu. The libraries are unpacked
-# from Debian's arm64 packages below build/aarch64; nothing is installed and the system's list of
-# architectures stays as it is. Exits with 77 where something for that is missing.
+# The same answers on another processor: cross-builds for 64-bit ARM with Debian's compiler, where
+# warnings are errors, and runs the self-test and the picture code under qemu. The libraries are
+# unpacked from Debian's arm64 packages below build/aarch64; nothing is installed and the system's
+# list of architectures stays as it is. Exits with 77 where something for that is missing.
 #   CASES=options   which golden cases selftest runs (default: --quick)
 set -eu
 cd "$(dirname "$0")/.."
@@ -64,7 +64,8 @@ nano="--golden --model swin_nano_patch4_window7_224 --size 64 --threads 1"
 out=$work/pictures
 mkdir -p "$out"
 passed=0
-for picture in photo_420.jpg jpeg_cmyk.jpg exif_6.jpg png_rgb.png png_palette_alpha.png bmp_24.bmp; do
+for picture in photo_420.jpg jpeg_cmyk.jpg exif_6.jpg png_rgb.png png_palette_alpha.png \
+    bmp_24.bmp; do
     file=tests/fixtures/pictures/$picture
     # shellcheck disable=SC2086
     arm classify $nano --dump-input "$out/arm.npy" "$file" >"$out/arm.txt"

@@ -49,7 +49,8 @@ head -c 1500 $pictures/png_interlaced_rgb.png >"$tmp/cut.png"
 memcheck 1 apps/classify $nano $portable "$tmp/cut.jpg" "$tmp/cut.png" $pictures/bmp_24.bmp
 memcheck 1 apps/classify --model swin_nano_patch4_window7_224 \
     --weights $checkpoints/zip_p4.pth $pictures/png_rgb.png
-for file in standard.safetensors zip_p4.pth legacy_p2.pth timm.pth.tar model.safetensors.index.json; do
+for file in standard.safetensors zip_p4.pth legacy_p2.pth timm.pth.tar \
+    model.safetensors.index.json; do
     memcheck 0 apps/info $checkpoints/$file
 done
 head -c 3000 $checkpoints/zip_p4.pth >"$tmp/cut.pth"

@@ -36,8 +36,8 @@ works 'bf16' ', bf16, ' "$bench" $quick --batch 1 --dtype bf16
 works 'a picture' 'decode [0-9.]+ ms, preprocess [0-9.]+ ms' "$bench" $quick --batch 1 "$png"
 check 'no such picture' 1 'nowhere.png: cannot open' '.*' "$bench" $quick --batch 1 nowhere.png
 json '--json: runs' latency_ms.runs 3 "$bench" $quick --json
-holds '--json: times' sh -c "$tmp/json latency_ms.min latency_ms.median latency_ms.p99 batch_ms.p99 \
-    images_per_second peak_memory_bytes <out"
+holds '--json: times' sh -c "$tmp/json latency_ms.min latency_ms.median latency_ms.p99 \
+    batch_ms.p99 images_per_second peak_memory_bytes <out"
 json '--json: model' model $nano "$bench" $quick --json
 json '--json: batch' batch 2 "$bench" $quick --json
 json '--json: runs as asked' latency_ms.runs 7 "$bench" $quick --seconds 60 --runs 7 --json

@@ -9,7 +9,7 @@ jpeg=$pictures/photo_420.jpg
 cd "$tmp"
 mkdir folder
 
-# ---- usage ----------------------------------------------------------------------------------------
+# ---- usage ---------------------------------------------------------------------------------------
 usage classify
 devices classify $golden "$png"
 misused 'no picture' 'no picture given' "$classify"
@@ -24,7 +24,7 @@ misused '--cam and a tensor' 'exactly one picture' "$classify" --cam cam.png --i
 misused 'a picture and a tensor' 'not both' "$classify" --input-npy in.npy "$png"
 absent 'wrong usage writes nothing' cam.png
 
-# ---- models and weights ---------------------------------------------------------------------------
+# ---- models and weights --------------------------------------------------------------------------
 fails 'unknown model, no weights' 'nonsense.*--weights.*name is unknown.*info' \
     "$classify" --model nonsense "$png"
 fails 'known model, no weights' "$nano: .*not shipped; give --weights" \
@@ -36,9 +36,11 @@ fails 'VERTEBRA_WEIGHTS names no file' 'nowhere.safetensors: cannot open' \
 fails 'weights that are not there' 'nowhere.pth: cannot open: No such file' \
     "$classify" --model $nano --weights nowhere.pth "$png"
 fails 'a folder as weights' 'folder: is a folder' "$classify" --model $nano --weights folder "$png"
-fails 'a device as weights' 'not a regular file' "$classify" --model $nano --weights /dev/zero "$png"
+fails 'a device as weights' 'not a regular file' \
+    "$classify" --model $nano --weights /dev/zero "$png"
 : >empty.pth
-fails 'empty weights' 'empty.pth: the file is empty' "$classify" --model $nano --weights empty.pth "$png"
+fails 'empty weights' 'empty.pth: the file is empty' \
+    "$classify" --model $nano --weights empty.pth "$png"
 printf '<!DOCTYPE html>\n<html><body>Not found</body></html>\n' >page.pth
 fails 'a web page as weights' 'page.pth: this is a web page.*download' \
     "$classify" --model $nano --weights page.pth "$png"
@@ -62,7 +64,7 @@ for keep in 4 30 100 1000 $((size / 2)) $((size - 22)) $((size - 1)); do
         "$classify" --model $nano --weights cut.pth "$png"
 done
 
-# ---- pictures -------------------------------------------------------------------------------------
+# ---- pictures ------------------------------------------------------------------------------------
 works 'a PNG' 'class 135$' "$classify" $golden "$png"
 works 'a JPEG' 'class 65$' "$classify" $golden "$jpeg"
 works 'options behind the picture' 'class 135$' "$classify" "$png" $golden
@@ -106,12 +108,13 @@ works 'picture of one pixel' 'class' "$classify" $golden "$pictures/png_1x1.png"
 works 'size of one pixel' 'class' "$classify" --golden --model $nano --size 1 --threads 1 "$png"
 works 'an odd size' 'class' "$classify" --golden --model $nano --size 37x53 --threads 1 "$png"
 
-# ---- names and folders ----------------------------------------------------------------------------
+# ---- names and folders ---------------------------------------------------------------------------
 mkdir 'a folder'
 cp "$png" 'a folder/Katze auf dem Dach – größer.png'
 cp "$png" ./-dash.png
 cp "$png" ./--json
-works 'spaces and UTF-8' 'größer.png$' "$classify" $golden 'a folder/Katze auf dem Dach – größer.png'
+works 'spaces and UTF-8' 'größer.png$' \
+    "$classify" $golden 'a folder/Katze auf dem Dach – größer.png'
 works 'a leading dash behind --' '^-dash.png$' "$classify" $golden -- -dash.png
 works 'an option as a name behind --' '^--json$' "$classify" $golden -- --json
 odd=$(printf 'odd\001\377.png')
@@ -126,7 +129,7 @@ works 'through a link' 'class 135' "./linked classify" $golden "$png"
 (PATH=$apps:$PATH && cd / && classify $golden "$png") >elsewhere 2>&1 || true
 same 'through PATH: same answer' elsewhere out
 
-# ---- results --------------------------------------------------------------------------------------
+# ---- results -------------------------------------------------------------------------------------
 json '--json' top.0.index 135 "$classify" $golden --json "$png"
 json '--json names the picture' picture "$png" "$classify" $golden --json "$png"
 json '--json names the model' model $nano "$classify" $golden --json "$png"
@@ -149,7 +152,8 @@ fails 'labels: one too many' 'labels.txt has 1001 lines' \
     "$classify" $golden --labels labels.txt "$png"
 : >none.txt
 fails 'labels: empty' 'none.txt has 0 lines' "$classify" $golden --labels none.txt "$png"
-fails 'labels: no such file' 'nowhere.txt: No such file' "$classify" $golden --labels nowhere.txt "$png"
+fails 'labels: no such file' 'nowhere.txt: No such file' \
+    "$classify" $golden --labels nowhere.txt "$png"
 fails 'labels: a folder' 'folder: Is a directory' "$classify" $golden --labels folder "$png"
 
 works '--logits and --dump-input' 'class' \
@@ -183,8 +187,10 @@ fails 'no such tensor' 'nowhere.npy: cannot open' \
 
 check '--print-preproc' 0 '' '^input 64x64 .*crop_pct 0.9, mode center, filter bicubic' \
     "$classify" $golden --print-preproc
-holds '--print-preproc: mean and std' grep -q '^mean 0.485 0.456 0.406, std 0.229 0.224 0.225, exif apply$' out
-works '--print-preproc --exif ignore' 'exif ignore$' "$classify" $golden --print-preproc --exif ignore
+holds '--print-preproc: mean and std' \
+    grep -q '^mean 0.485 0.456 0.406, std 0.229 0.224 0.225, exif apply$' out
+works '--print-preproc --exif ignore' 'exif ignore$' \
+    "$classify" $golden --print-preproc --exif ignore
 
 # Orientation 6 is a turn: applying it and ignoring it show the network different pictures.
 for turn in 1 6; do
@@ -206,7 +212,7 @@ works '--cam result is a picture' 'seen it.png' "$classify" $golden 'seen it.png
 fails '--cam of a bad picture' 'text.jpg' "$classify" $golden --cam bad.png text.jpg
 absent '--cam of a bad picture: no file' bad.png
 
-# ---- results that cannot be written ---------------------------------------------------------------
+# ---- results that cannot be written --------------------------------------------------------------
 check '--logits into no folder' 1 'nowhere/a.npy: cannot write: No such' 'class' \
     "$classify" $golden --logits nowhere/a.npy "$png"
 check '--logits onto a folder' 1 'folder: ' 'class' "$classify" $golden --logits folder "$png"
@@ -241,9 +247,9 @@ npy 'stdout is closed: the file is right' closed.npy '1, 1000'
     echo "$code" >code
 } | head -n 1 >out
 is '| head -n 1' "$(cat out)" "$png"
-if [ "$(cat code)" = 0 ] || [ "$(cat code)" = 141 ]; then ok; else bad '| head -n 1' "$(cat code)"; fi
+case $(cat code) in 0 | 141) ok ;; *) bad '| head -n 1' "exit code $(cat code)" ;; esac
 
-# ---- Ctrl-C ---------------------------------------------------------------------------------------
+# ---- Ctrl-C --------------------------------------------------------------------------------------
 "$classify" --golden --model $nano --size 3072 --threads 1 "$png" >out 2>err &
 pid=$!
 sleep 1
@@ -252,7 +258,7 @@ code=0
 wait $pid || code=$?
 judge 'Ctrl-C' 1 'cancelled' ''
 
-# ---- the shipped weights --------------------------------------------------------------------------
+# ---- the shipped weights -------------------------------------------------------------------------
 if [ -f "$root/weights/swin_nano_objects.safetensors" ]; then
     works 'shipped weights' '%  [a-z]' "$classify" "$jpeg"
     works 'shipped weights in bf16' '%  [a-z]' "$classify" --dtype bf16 "$jpeg"

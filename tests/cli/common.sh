@@ -16,7 +16,7 @@ golden="--golden --model $nano --size 64 --threads 1"
 OMP_WAIT_POLICY=passive # a loaded machine
 LC_ALL=C
 export OMP_WAIT_POLICY LC_ALL
-unset VERTEBRA_WEIGHTS
+unset VERTEBRA_WEIGHTS VERTEBRA_CUDA
 
 tmp=$(mktemp -d)
 trap 'chmod -R u+w "$tmp"; rm -rf "$tmp"' EXIT
@@ -112,7 +112,7 @@ is() {
     if [ "$2" = "$3" ]; then ok; else bad "$1" "got '$2', want '$3'"; fi
 }
 
-# absent NAME FILE...: a failure left nothing behind (patterns that match nothing stand for themselves)
+# absent NAME FILE...: none of the files exists (a pattern that matches nothing stands for itself)
 absent() {
     name=$1
     shift
@@ -133,7 +133,8 @@ usage() {
     misused "$1 -y" "invalid option -- 'y'" "$apps/$1" -y
     misused "$1 --model without a name" "requires an argument" "$apps/$1" --model
     for threads in 0 -1 x 1025 1.5 '' ' 1' 99999999999999999999; do
-        misused "$1 --threads '$threads'" '--threads .*: want 1 to 1024' "$apps/$1" --threads "$threads"
+        misused "$1 --threads '$threads'" '--threads .*: want 1 to 1024' \
+            "$apps/$1" --threads "$threads"
     done
     for size in 0 5x x5 99999 -1 5X5 64x64x64 64x0 '' 1e3 99999999999999999999; do
         misused "$1 --size '$size'" '--size .*: want H or HxW' "$apps/$1" --size "$size"
@@ -147,13 +148,25 @@ usage() {
 devices() {
     program=$1
     shift
-    fails "$program --device cuda" "--device cpu" "$apps/$program" --device cuda "$@"
-    fails "$program --device gpu" "unknown device 'gpu': want 'cpu'" "$apps/$program" --device gpu "$@"
-    fails "$program --device ''" "unknown device ''" "$apps/$program" --device '' "$@"
+    run "$apps/$program" --device cuda "$@"
+    if [ "$code" = 0 ]; then
+        skip "$program --device cuda" 'this machine has such a device'
+    else
+        judge "$program --device cuda" 1 "device 'cuda'|CUDA" ''
+    fi
+    fails "$program --device cuda without its library" \
+        "device 'cuda': the CUDA side cannot be loaded .*use --device cpu" \
+        env VERTEBRA_CUDA="$tmp/nowhere.so" "$apps/$program" --device cuda "$@"
+    fails "$program --device cuda:x" "device 'cuda:x': want cuda or cuda:N" \
+        "$apps/$program" --device cuda:x "$@"
+    for device in gpu '' CPU 'cpu '; do
+        fails "$program --device '$device'" "unknown device '$device': want 'cpu'" \
+            "$apps/$program" --device "$device" "$@"
+    done
 }
 
 # A checker of JSON made with the library that the programs use themselves:
-#   json [PATH...] <FILE   every value of the input is valid; prints those at a path such as top.0.label
+#   json [PATH...] <FILE   every value of the input is valid; prints those at PATH, as top.0.label
 build_json() {
     ${CC:-gcc} -x c -o "$tmp/json" - -ljansson <<'C'
 #include <jansson.h>

@@ -14,12 +14,12 @@ for batch in 0 -1 x 65537 ''; do
 done
 misused 'two files' 'one file at a time' "$info" a b
 
-# ---- models ---------------------------------------------------------------------------------------
+# ---- models --------------------------------------------------------------------------------------
 works 'the models' '^  swin_tiny_patch4_window7_224 .* 224x224 .*1000 classes' "$info"
 works 'their source and licence' '^swin: Swin Transformer.*github.com.*MIT' "$info"
 json 'the models as JSON' 0.name $nano "$info" --json
-json 'their licences as JSON' 1.license "$(sed -n 's/.*"license": "\(.*\)".*/\1/p' out | sed -n 2p)" \
-    "$info" --json
+holds 'all there is to know as JSON' sh -c "$tmp/json 1.name 1.family 1.height 1.classes 1.license \
+    1.checkpoint <out"
 {
     code=0
     "$info" 2>err || code=$?
@@ -28,7 +28,7 @@ json 'their licences as JSON' 1.license "$(sed -n 's/.*"license": "\(.*\)".*/\1/
 case $(cat code) in 0 | 141) ok ;; *) bad '| head -n 1' "exit code $(cat code)" ;; esac
 is '| head -n 1 says nothing' "$(cat err)" ''
 
-# ---- one model ------------------------------------------------------------------------------------
+# ---- one model -----------------------------------------------------------------------------------
 fails 'unknown model' "no model 'nonsense' .*info" "$info" --model nonsense
 works 'a model' 'parameters   28.29 M' "$info" --model swin_tiny_patch4_window7_224
 works 'a model: work' 'operations   .* GFLOP' "$info" --model $nano
@@ -44,11 +44,13 @@ works '--ops of the reference' '^patch_embed ' "$info" --model $nano --ops --dev
 works 'a size that no memory holds' 'memory       [0-9.]+ MB' "$info" --model $nano --size 16384
 works 'bf16' 'as bf16' "$info" --model $nano --dtype bf16
 
-# ---- files ----------------------------------------------------------------------------------------
-works 'safetensors' '^f32   patch.weight \[4, 3, 2, 2\]$' "$info" "$checkpoints/standard.safetensors"
+# ---- files ---------------------------------------------------------------------------------------
+works 'safetensors' '^f32   patch.weight \[4, 3, 2, 2\]$' \
+    "$info" "$checkpoints/standard.safetensors"
 works 'safetensors: sum' '^25 tensors, .*safetensors$' "$info" "$checkpoints/standard.safetensors"
 json 'safetensors as JSON' elements 347 "$info" --json "$checkpoints/standard.safetensors"
-works 'an index of shards' 'safetensors \(sharded\)' "$info" "$checkpoints/model.safetensors.index.json"
+works 'an index of shards' 'safetensors \(sharded\)' \
+    "$info" "$checkpoints/model.safetensors.index.json"
 for file in zip_p2.pth zip_p5.pth legacy_p2.pth legacy_p5.pth mmcv.pth mmengine.pth timm.pth.tar \
     parameters.pth mixed.pth nested_ema.pth odd.pth; do
     works "$file" '^[0-9]+ tensors, .*pytorch' "$info" "$checkpoints/$file"
