@@ -19,7 +19,7 @@ enum { VT_CHECKPOINT_MAX_RANK = 16 };
 typedef struct vt_checkpoint vt_checkpoint;
 
 typedef struct vt_checkpoint_settings {
-    bool ema;         /* take the exponential moving average where the file carries one */
+    bool ema;         /* take the exponential moving average; VT_ERR_NOT_FOUND without one */
     bool verify;      /* check stored CRCs of a PyTorch zip while opening (reads the whole file) */
     const char *root; /* key of the dictionary that holds the weights; NULL: found by itself */
 } vt_checkpoint_settings;
@@ -38,14 +38,15 @@ typedef struct vt_checkpoint_entry {
 /* Opens a checkpoint: reads and checks its directory, not its tensors. `settings` may be NULL.
  * `path` may name a `*.index.json` of a sharded checkpoint; its shards must lie beside it.
  * Errors: VT_ERR_IO, VT_ERR_FORMAT (damaged; the message says where), VT_ERR_UNSUPPORTED (named
- * format that is refused), VT_ERR_LIMIT, VT_ERR_NOT_FOUND (`root`), VT_ERR_MEMORY. */
+ * format that is refused), VT_ERR_LIMIT, VT_ERR_NOT_FOUND (`root`, `ema`), VT_ERR_CANCELLED (while
+ * verifying), VT_ERR_MEMORY. */
 vt_status vt_checkpoint_open(vt_checkpoint **checkpoint, vt_context *context, const char *path,
                              const vt_checkpoint_settings *settings, vt_error *error);
 
 /* Closes and sets *checkpoint to NULL. Accepts NULL. */
 void vt_checkpoint_close(vt_checkpoint **checkpoint);
 
-/* "safetensors", "safetensors (sharded)", "pytorch zip", "pytorch legacy". */
+/* "safetensors", "safetensors (sharded)", "pytorch zip", "pytorch legacy", "pytorch (sharded)". */
 const char *vt_checkpoint_format(const vt_checkpoint *checkpoint);
 
 /* Where the weights were found, such as "model" or "state_dict_ema"; "" for the file's top. */
@@ -63,7 +64,8 @@ const vt_checkpoint_entry *vt_checkpoint_find(const vt_checkpoint *checkpoint, c
  * f32 (integers exactly up to 2^24, f64 rounded to nearest). `out` holds `count` floats. Views with
  * any strides are gathered. Thread safe.
  * Errors: VT_ERR_ARGUMENT (range), VT_ERR_IO (the file shrank), VT_ERR_UNSUPPORTED (dtype),
- * VT_ERR_FORMAT (the tensor's storage is missing, quantised or out of bounds). */
+ * VT_ERR_FORMAT (the tensor's storage is missing, quantised or out of bounds), VT_ERR_LIMIT (too many
+ * dimensions, expanded too far). count = 0 only asks whether the tensor can be read. */
 vt_status vt_checkpoint_read(const vt_checkpoint *checkpoint, const vt_checkpoint_entry *entry,
                              int64_t first, int64_t count, float *out, vt_error *error);
 
