@@ -33,7 +33,8 @@ vt_image_settings vt_image_settings_default(void);
 
 /* Decodes a picture file, or `size` bytes of one. Conversions to RGB: grey is replicated; alpha is
  * dropped without compositing; palettes are looked up; 16 bit keeps the high byte; CMYK as
- * (255 - K) - (255 - K) * C / 255, CMYK JPEGs are taken as inverted, as Pillow does. `settings` may be NULL.
+ * (255 - K) - (255 - K) * C / 255, CMYK JPEGs being stored inverted, as Pillow takes them.
+ * `settings` may be NULL.
  * Errors: VT_ERR_IO, VT_ERR_FORMAT (not a picture, damaged or cut short), VT_ERR_UNSUPPORTED
  * (another format: named), VT_ERR_LIMIT (too many pixels), VT_ERR_MEMORY. */
 vt_status vt_image_load(vt_image *image, vt_context *context, const char *path,
