@@ -60,7 +60,6 @@ done
 works 'where the weights are' 'weights under ' "$info" "$checkpoints/timm.pth.tar"
 works '--verify' 'tensors' "$info" --verify "$checkpoints/zip_p4.pth"
 works '--ema' 'tensors.*ema' "$info" --ema "$checkpoints/nested_ema.pth"
-fails 'TorchScript' 'TorchScript archive is not supported: save' "$info" "$checkpoints/script.pt"
 fails 'a whole pickled module' "state_dict" "$info" "$checkpoints/module.pth"
 fails 'no weights inside' 'no dictionary of tensors' "$info" "$checkpoints/nothing.pth"
 fails 'a bare pickle' 'bare pickle' "$info" "$checkpoints/bare.pkl"
