@@ -156,8 +156,7 @@ static double rate_dnnl(const product *p, dnnl_data_type_t type)
         return 0;
     }
     dnnl_primitive_create(&d.primitive, pd);
-    const dnnl_memory_desc_t *packed =
-        dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
+    const dnnl_memory_desc_t *packed = dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
     dnnl_memory_t ma, mb, mc;
     dnnl_memory_create(&ma, &a, engine, DNNL_MEMORY_ALLOCATE);
     dnnl_memory_create(&mb, packed, engine, DNNL_MEMORY_ALLOCATE); /* values don't matter here */
@@ -182,10 +181,10 @@ static double rate_dnnl(const product *p, dnnl_data_type_t type)
 }
 
 static const int64_t shapes[][3] = {
-    {3136, 288, 96},  {3136, 96, 96},   {3136, 384, 96},  {3136, 96, 384},  {784, 576, 192},
-    {784, 192, 192},  {784, 768, 192},  {784, 192, 768},  {196, 1152, 384}, {196, 384, 384},
-    {196, 1536, 384}, {196, 384, 1536}, {49, 2304, 768},  {49, 768, 768},   {49, 3072, 768},
-    {49, 768, 3072},  {784, 192, 384},  {196, 384, 768},  {49, 768, 1536},  {3136, 96, 48},
+    {3136, 288, 96},  {3136, 96, 96},   {3136, 384, 96}, {3136, 96, 384},  {784, 576, 192},
+    {784, 192, 192},  {784, 768, 192},  {784, 192, 768}, {196, 1152, 384}, {196, 384, 384},
+    {196, 1536, 384}, {196, 384, 1536}, {49, 2304, 768}, {49, 768, 768},   {49, 3072, 768},
+    {49, 768, 3072},  {784, 192, 384},  {196, 384, 768}, {49, 768, 1536},  {3136, 96, 48},
 };
 
 static float *filled(int64_t count)
@@ -215,9 +214,10 @@ int main(int argc, char **argv)
         double best = 0, dnnl = 0, blas = 0, half = 0, dnnl_half = 0;
         for (int turn = 0; turn < 3; turn++) { /* in turns: the machine may be shared */
             peer blas_call = {.p = &p};
-            double r[] = {rate_ours(&p, isa, VT_F32, threads), ONLY_OURS ? 1 : rate_dnnl(&p, dnnl_f32),
-                          ONLY_OURS ? 1 : rate(call_blas, &blas_call, &p), rate_ours(&p, isa, VT_BF16, threads),
-                          ONLY_OURS ? 1 : rate_dnnl(&p, dnnl_bf16)};
+            double r[] = {
+                rate_ours(&p, isa, VT_F32, threads), ONLY_OURS ? 1 : rate_dnnl(&p, dnnl_f32),
+                ONLY_OURS ? 1 : rate(call_blas, &blas_call, &p),
+                rate_ours(&p, isa, VT_BF16, threads), ONLY_OURS ? 1 : rate_dnnl(&p, dnnl_bf16)};
             double *top[] = {&best, &dnnl, &blas, &half, &dnnl_half};
             for (int k = 0; k < 5; k++) {
                 *top[k] = r[k] > *top[k] ? r[k] : *top[k];

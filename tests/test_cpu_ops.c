@@ -110,16 +110,64 @@ static const linear_case linear_cases[] = {
     {"plain", {1, 5, 7, 24}, 64, 1, 0, 0, false, false, false, false, false, 0, 1},
     {"primes", {3, 7, 13, 37}, 53, 1, VT_ACT_GELU, 0, true, false, true, false, false, 0, 1},
     {"norm", {1, 14, 14, 96}, 288, 1, 0, VT_NORM_INPUT, true, true, false, false, false, 0, 1},
-    {"norm half out", {1, 14, 9, 96}, 288, 1, 0, VT_NORM_INPUT, true, true, false, false, true, 0, 1},
-    {"fc1", {1, 7, 7, 192}, 768, 1, VT_ACT_GELU, VT_NORM_INPUT, true, true, false, false, true, 0, 1},
+    {"norm half out",
+     {1, 14, 9, 96},
+     288,
+     1,
+     0,
+     VT_NORM_INPUT,
+     true,
+     true,
+     false,
+     false,
+     true,
+     0,
+     1},
+    {"fc1",
+     {1, 7, 7, 192},
+     768,
+     1,
+     VT_ACT_GELU,
+     VT_NORM_INPUT,
+     true,
+     true,
+     false,
+     false,
+     true,
+     0,
+     1},
     {"fc2", {1, 7, 7, 768}, 192, 1, 0, 0, true, false, true, true, false, 0, 1},
     {"row of 4096 bytes", {1, 5, 6, 1024}, 40, 1, 0, 0, true, false, true, false, false, 0, 1},
     {"half row of 4096 bytes", {1, 5, 6, 2048}, 40, 1, 0, 0, true, false, true, true, true, 0, 1},
     {"odd half", {1, 4, 4, 33}, 31, 1, VT_ACT_SILU, 0, true, false, true, true, true, 0, 1},
     {"merge", {3, 9, 11, 12}, 24, 2, 0, VT_NORM_INPUT, false, true, false, false, false, 0, 1},
     {"stem", {1, 30, 41, 3}, 96, 4, 0, 0, true, false, false, false, false, 0, 1},
-    {"output norm", {3, 5, 7, 48}, 70, 1, VT_ACT_RELU, VT_NORM_OUTPUT, true, true, true, false, false, 0, 1},
-    {"output norm half", {1, 7, 7, 64}, 96, 1, VT_ACT_GELU_TANH, VT_NORM_OUTPUT, true, false, true, true, true, 0, 1},
+    {"output norm",
+     {3, 5, 7, 48},
+     70,
+     1,
+     VT_ACT_RELU,
+     VT_NORM_OUTPUT,
+     true,
+     true,
+     true,
+     false,
+     false,
+     0,
+     1},
+    {"output norm half",
+     {1, 7, 7, 64},
+     96,
+     1,
+     VT_ACT_GELU_TANH,
+     VT_NORM_OUTPUT,
+     true,
+     false,
+     true,
+     true,
+     true,
+     0,
+     1},
     {"mean 1000", {1, 7, 7, 96}, 64, 1, 0, VT_NORM_INPUT, true, true, false, false, false, 1000, 1},
     {"large", {1, 3, 5, 40}, 40, 1, VT_ACT_GELU, 0, true, false, false, false, false, 0, 1e4f},
     {"tiny", {1, 3, 5, 40}, 40, 1, VT_ACT_SILU, 0, true, false, false, false, false, 0, 1e-18f},
@@ -191,7 +239,8 @@ static float *naive_bf16(const linear_case *k)
         p->norm_place = VT_NORM_NONE;
     }
     op_round_bf16(c.maps[0], op_elements(s));
-    op_round_bf16(c.weights[p->weight.id], c.shapes[p->weight.id].rows * c.shapes[p->weight.id].cols);
+    op_round_bf16(c.weights[p->weight.id],
+                  c.shapes[p->weight.id].rows * c.shapes[p->weight.id].cols);
     float *out = reference(&c);
     if (k->dst_bf16) {
         op_round_bf16(out, op_elements(c.program.maps[c.program.records[0].dst.id].shape));
@@ -245,7 +294,7 @@ static void test_linear(void **state)
 typedef struct op_test {
     const char *name;
     vt_shape src;
-    int which;         /* of the kind */
+    int which; /* of the kind */
     bool src_bf16, dst_bf16;
     float mean;
     int64_t terms;
@@ -293,11 +342,34 @@ static void check_ops(const op_test *tests, size_t count)
 static void build_conv(op_case *c, const op_test *t, vt_shape src)
 {
     static const vt_conv2d shapes[] = {
-        {.kernel_h = 1, .kernel_w = 1, .stride_h = 1, .stride_w = 1, .dilation_h = 1, .dilation_w = 1},
-        {.kernel_h = 3, .kernel_w = 3, .stride_h = 2, .stride_w = 2, .dilation_h = 1, .dilation_w = 1,
-         .pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1, .act = VT_ACT_GELU},
-        {.kernel_h = 7, .kernel_w = 5, .stride_h = 4, .stride_w = 3, .dilation_h = 1, .dilation_w = 2,
-         .pad_top = 3, .pad_left = 2, .pad_bottom = 0, .pad_right = 4, .act = VT_ACT_RELU},
+        {.kernel_h = 1,
+         .kernel_w = 1,
+         .stride_h = 1,
+         .stride_w = 1,
+         .dilation_h = 1,
+         .dilation_w = 1},
+        {.kernel_h = 3,
+         .kernel_w = 3,
+         .stride_h = 2,
+         .stride_w = 2,
+         .dilation_h = 1,
+         .dilation_w = 1,
+         .pad_top = 1,
+         .pad_left = 1,
+         .pad_bottom = 1,
+         .pad_right = 1,
+         .act = VT_ACT_GELU},
+        {.kernel_h = 7,
+         .kernel_w = 5,
+         .stride_h = 4,
+         .stride_w = 3,
+         .dilation_h = 1,
+         .dilation_w = 2,
+         .pad_top = 3,
+         .pad_left = 2,
+         .pad_bottom = 0,
+         .pad_right = 4,
+         .act = VT_ACT_RELU},
     };
     vt_conv2d p = shapes[t->which];
     vt_value x = op_map(c, src, t->mean, 1);
@@ -492,10 +564,8 @@ int main(void)
 {
     seed = op_seed();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_isa),
-        cmocka_unit_test(test_linear),
-        cmocka_unit_test(test_simple),
-        cmocka_unit_test(test_large_mean),
+        cmocka_unit_test(test_isa),       cmocka_unit_test(test_linear),
+        cmocka_unit_test(test_simple),    cmocka_unit_test(test_large_mean),
         cmocka_unit_test(test_attention),
     };
     return cmocka_run_group_tests_name("cpu ops", tests, NULL, NULL);

@@ -170,7 +170,8 @@ static char *guarded(size_t bytes)
 static void check_guards(const char *middle, size_t bytes, const char *what)
 {
     for (int i = 0; i < GUARD; i++) {
-        if ((unsigned char)middle[i - GUARD] != CANARY || (unsigned char)middle[bytes + (size_t)i] != CANARY) {
+        if ((unsigned char)middle[i - GUARD] != CANARY ||
+            (unsigned char)middle[bytes + (size_t)i] != CANARY) {
             fail_msg("%s: the guard band was written to", what);
         }
     }
@@ -198,8 +199,8 @@ static float *widened(const void *data, vt_map m)
     float *out = vt_alloc(&plain, (size_t)count * sizeof *out);
     assert_non_null(out);
     for (int64_t i = 0; i < count; i++) {
-        out[i] = m.dtype == VT_BF16 ? from_bf16(((const uint16_t *)data)[i])
-                                    : ((const float *)data)[i];
+        out[i] =
+            m.dtype == VT_BF16 ? from_bf16(((const uint16_t *)data)[i]) : ((const float *)data)[i];
     }
     return out;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How far a fast implementation may be from the reference: largest difference over largest |value|. */
+/* How far a fast implementation may be from the reference: largest difference over largest |value|.
+ */
 #ifndef VT_TESTS_TOLERANCE_H
 #define VT_TESTS_TOLERANCE_H
 
@@ -15,7 +16,7 @@ static inline double tolerance_f32(int64_t terms)
 /* bf16: at most this many times the error of the plainest computation in bf16, plus one rounding in
  * f32. */
 #define TOLERANCE_BF16_FACTOR 2.0
-#define TOLERANCE_BF16_SLACK 1e-5
+#define TOLERANCE_BF16_SLACK  1e-5
 
 /* A value that is stored as bf16 once: half a unit in its last place. */
 #define TOLERANCE_BF16_STORED (1.0 / 256.0)

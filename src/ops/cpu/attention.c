@@ -3,7 +3,8 @@
  *   dst_i = sum_j softmax_j(score(q_i, k_j) + bias[j - i] + mask[i, j]) v_j
  *
  * One item is one head of one window. Its rows of k (transposed into panels) and v are gathered
- * into the thread's scratch; then, for a tile of queries at a time, the tile kernel makes the scores with the bias table as its residual, rows are exponentiated in place, the tile kernel
+ * into the thread's scratch; then, for a tile of queries at a time, the tile kernel makes the
+ * scores with the bias table as its residual, rows are exponentiated in place, the tile kernel
  * multiplies by v, and real tokens are written to their pixels, divided by their sums. Nothing is
  * as large as the map. Items are numbered head first, and a thread takes runs of them, so that the
  * bias table of a head, unfolded to [query][key], serves all its windows in a run. */
@@ -27,7 +28,7 @@ typedef struct window_plan {
     int64_t value_panels;
     int64_t windows_w, windows; /* of one image */
     int64_t items;
-    size_t source_at, region_at;              /* shared: int64, int32 per padded row and column */
+    size_t source_at, region_at; /* shared: int64, int32 per padded row and column */
     size_t q_at, strip_at, kt_at, v_at, table_at; /* per thread */
     size_t score_at, out_at, pixel_at, token_region_at;
     size_t shared, per_thread;
@@ -94,8 +95,8 @@ typedef struct worker {
     const int32_t *row_region, *col_region;
     float *q, *strip, *kt, *v, *table, *score, *out;
     window now;
-    const float *pad;     /* rows of k and v outside the map, or NULL */
-    const float *biases;  /* the record's table, or NULL */
+    const float *pad;    /* rows of k and v outside the map, or NULL */
+    const float *biases; /* the record's table, or NULL */
     const float *temperature;
 } worker;
 
@@ -273,8 +274,8 @@ static void claim_rows(const vt_cpu_rows *out)
     int64_t element = out->bf16 ? 2 : 4;
     for (int64_t i = 0; i < out->rows; i++) {
         if (out->pixel[i] >= 0) {
-            const char *row = (const char *)out->map +
-                              (out->first + out->pixel[i] * out->step) * element;
+            const char *row =
+                (const char *)out->map + (out->first + out->pixel[i] * out->step) * element;
             for (int64_t at = 0; at < out->width * element; at += VT_ALIGNMENT) {
                 __builtin_prefetch(row + at, 1, 3);
             }
@@ -292,7 +293,8 @@ static void run_window(const worker *t)
     vt_cpu_rows out = {.map = vt_exec_map(t->exec, t->dst),
                        .bf16 = vt_map_is_bf16(t->exec->program, t->dst),
                        .width = t->p->v.width,
-                       .first = t->now.image * s.h * s.w * s.c + (int64_t)t->now.head * t->p->v.width,
+                       .first =
+                           t->now.image * s.h * s.w * s.c + (int64_t)t->now.head * t->p->v.width,
                        .step = s.c,
                        .block = t->out,
                        .block_stride = w->value_panels * k->nr,

@@ -52,8 +52,8 @@ static vt_gemm describe(const vt_backend *backend, const vt_program *program, co
 
 static size_t conv2d_scratch(const vt_plan_input *in, const vt_record *r)
 {
-    vt_gemm g = describe(in->backend, in->program, r,
-                         in->weights[r->as.conv2d.weight.id].cols, in->dtype);
+    vt_gemm g =
+        describe(in->backend, in->program, r, in->weights[r->as.conv2d.weight.id].cols, in->dtype);
     return vt_gemm_scratch(&g, in->threads);
 }
 

@@ -2,12 +2,12 @@
 /* dst[M, N] = left[M, K] x weight[N, K]^T with a prologue on the rows of the left operand and an
  * epilogue on the result.
  *
- * The result is cut into tasks of `row tiles x panels`; a task belongs to one thread. It first brings
- * its rows of the left operand into the thread's scratch, where they need work (patches, norm,
- * conversion) or lie badly (rows a multiple of 4096 bytes apart share one set of the L1 cache);
- * otherwise they are read where they are. Then, panel by panel, each tile runs the whole depth and
- * is finished while it is in L1. A panel stays in L1 or L2 for all tiles of the task. How the work
- * is cut depends on the threads; what is computed for an element doesn't. */
+ * The result is cut into tasks of `row tiles x panels`; a task belongs to one thread. It first
+ * brings its rows of the left operand into the thread's scratch, where they need work (patches,
+ * norm, conversion) or lie badly (rows a multiple of 4096 bytes apart share one set of the L1
+ * cache); otherwise they are read where they are. Then, panel by panel, each tile runs the whole
+ * depth and is finished while it is in L1. A panel stays in L1 or L2 for all tiles of the task. How
+ * the work is cut depends on the threads; what is computed for an element doesn't. */
 #include "ops/cpu/gemm.h"
 
 #include <omp.h>
@@ -18,7 +18,7 @@
 
 enum {
     BLOCK_BYTES = 256 * 1024, /* of the left operand in one task: stays in L2 */
-    MIN_BLOCK_TILES = 4, /* that share a panel, which may come from memory */
+    MIN_BLOCK_TILES = 4,      /* that share a panel, which may come from memory */
     MAX_BLOCK_TILES = 16,
     MAX_COLUMN_SPLIT = 32
 };
@@ -97,9 +97,8 @@ static gemm_plan make_plan(const vt_gemm *g, int threads)
     p.bias_at = at;
     at += (size_t)k->nr * 4;
     p.out_at = at;
-    at += g->norm_place == VT_NORM_OUTPUT
-              ? (size_t)(p.block_rows * p.panels) * (size_t)k->nr * 4
-              : 0;
+    at +=
+        g->norm_place == VT_NORM_OUTPUT ? (size_t)(p.block_rows * p.panels) * (size_t)k->nr * 4 : 0;
     p.per_thread = at + line; /* so that threads share no line's neighbour */
     return p;
 }
@@ -189,7 +188,7 @@ static int64_t tile_start(const gemm_task *t, int64_t tile)
 }
 
 /* One panel of columns for all row tiles of the task. `next` is the panel that follows, or NULL. */
-static void run_panel(const gemm_task *t, int64_t panel, const char *next)
+static void run_panel(const gemm_task *t, int64_t panel, bool new_rows, const char *next)
 {
     const vt_gemm *g = t->g;
     const gemm_plan *p = t->p;
@@ -215,9 +214,16 @@ static void run_panel(const gemm_task *t, int64_t panel, const char *next)
         int64_t row = tile_start(t, i), place = i - t->first_tile;
         tile.rows = (int)(tile_start(t, i + 1) - row);
         tile.a = t->a + (row - t->first_row) * p->a_stride;
-        bool fetch = next && place < 4;
-        tile.ahead = fetch ? next + place * slice : data;
-        tile.ahead_step = fetch ? 128 : 0;
+        if (new_rows && i + 1 < t->last_tile) {
+            tile.ahead = (const char *)tile.a + tile.rows * p->a_stride;
+            tile.ahead_step = 128;
+        } else if (next && place < 4) {
+            tile.ahead = next + place * slice;
+            tile.ahead_step = 128;
+        } else {
+            tile.ahead = data;
+            tile.ahead_step = 0;
+        }
         if (direct) {
             int64_t at = row * g->cols + col;
             tile.residual = g->residual ? (const float *)g->residual + at : NULL;
@@ -246,11 +252,8 @@ static void finish_whole_rows(const gemm_task *t)
     int64_t stride = t->p->panels * k->nr;
     for (int64_t r = 0; r < t->rows; r++, out += stride) {
         if (g->act != VT_ACT_NONE) {
-            k->finish(&(vt_cpu_finish){.rows = 1,
-                                       .cols = g->cols,
-                                       .src = out,
-                                       .act = g->act,
-                                       .dst = out});
+            k->finish(&(vt_cpu_finish){
+                .rows = 1, .cols = g->cols, .src = out, .act = g->act, .dst = out});
         }
         k->norm_row(out, g->cols, g->scale, g->shift, g->eps, out);
         finish_rows(g, t->first_row + r, 1, 0, g->cols, out, stride, VT_ACT_NONE);
@@ -271,9 +274,11 @@ static void run_task(const vt_gemm *g, const gemm_plan *p, int64_t index, char *
     } else {
         t.a = (const char *)g->src + t.first_row * p->a_stride;
     }
+    int64_t first = part(p->panels, p->col_blocks, col_block);
     int64_t last = part(p->panels, p->col_blocks, col_block + 1);
-    for (int64_t i = part(p->panels, p->col_blocks, col_block); i < last; i++) {
-        run_panel(&t, i, i + 1 < last ? (const char *)g->panels + (i + 1) * p->panel_bytes : NULL);
+    for (int64_t i = first; i < last; i++) {
+        run_panel(&t, i, i == first && !p->copies,
+                  i + 1 < last ? (const char *)g->panels + (i + 1) * p->panel_bytes : NULL);
     }
     if (g->norm_place == VT_NORM_OUTPUT) {
         finish_whole_rows(&t);

@@ -73,9 +73,8 @@ static const vt_backend *backend_of(vt_isa isa)
 vt_status vt_backend_cpu(const vt_backend **backend, vt_isa isa, vt_error *error)
 {
     static const char *const names[] = {
-        [VT_ISA_AUTO] = "auto",          [VT_ISA_PORTABLE] = "portable",
-        [VT_ISA_AVX2] = "avx2",          [VT_ISA_AVX512] = "avx512",
-        [VT_ISA_AVX512_BF16] = "avx512_bf16",
+        [VT_ISA_AUTO] = "auto",     [VT_ISA_PORTABLE] = "portable",       [VT_ISA_AVX2] = "avx2",
+        [VT_ISA_AVX512] = "avx512", [VT_ISA_AVX512_BF16] = "avx512_bf16",
     };
     if ((int)isa < VT_ISA_AUTO || isa > VT_ISA_AVX512_BF16) {
         return vt_error_set(error, VT_ERR_ARGUMENT, "unknown instruction set %d", (int)isa);

@@ -68,7 +68,8 @@ VT_INLINE vf multiply_add(const enum panel_kind kind, vf acc, vf a, vf b)
     return acc + a * b;
 }
 
-/* Stops the compiler from turning four row pointers and one stride into MR pointers on the stack. */
+/* Stops the compiler from turning four row pointers and one stride into MR pointers on the stack.
+ */
 #define KEEP_IN_REGISTER(x) __asm__("" : "+r"(x))
 
 VT_INLINE void tile_step(const enum panel_kind kind, const int rows, vf acc[MR][NV],
@@ -91,6 +92,19 @@ VT_INLINE void tile_step(const enum panel_kind kind, const int rows, vf acc[MR][
     }
 }
 
+/* Asks early for the lines that the end of the tile reads or writes. */
+VT_INLINE void fetch_rows(const int rows, const float *first, int64_t stride)
+{
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++) {
+        const char *line = (const char *)first + r * stride;
+#pragma GCC unroll 4
+        for (int at = 0; at < NR * 4; at += 64) {
+            __builtin_prefetch(line + at, 1, 3);
+        }
+    }
+}
+
 VT_INLINE void tile_rows(const enum panel_kind kind, const int rows, const vt_cpu_tile *t)
 {
     enum { STEP = 4 };
@@ -106,11 +120,9 @@ VT_INLINE void tile_rows(const enum panel_kind kind, const int rows, const vt_cp
     int64_t stride = t->a_stride, stride3 = 3 * t->a_stride, k = t->k;
     const char *a0 = t->a, *a1 = a0 + 4 * stride, *a2 = a1 + 4 * stride, *a3 = a2 + 4 * stride;
     const char *panel = t->panel, *ahead = t->ahead;
-#pragma GCC unroll 16
-    for (int r = 0; r < rows; r++) {
-        const char *line = (const char *)t->c + r * t->c_stride;
-        __builtin_prefetch(line, 1, 3);
-        __builtin_prefetch(line + 64, 1, 3);
+    fetch_rows(rows, t->c, t->c_stride);
+    if (t->residual) {
+        fetch_rows(rows, t->residual, t->residual_stride);
     }
     for (; k >= STEP; k -= STEP) {
         __builtin_prefetch(ahead, 0, 2);
@@ -155,7 +167,9 @@ VT_INLINE void tile_rows(const enum panel_kind kind, const int rows, const vt_cp
 }
 
 #define ROWS_CASE(kind, n)                                                                         \
-    case n: tile_rows(kind, n < MR ? n : MR, t); break;
+    case n:                                                                                        \
+        tile_rows(kind, n < MR ? n : MR, t);                                                       \
+        break;
 
 #define TILE_FUNCTION(name, kind)                                                                  \
     static void name(const vt_cpu_tile *t)                                                         \
@@ -215,7 +229,8 @@ VT_INLINE vf load_some(const void *src, bool bf16, int64_t at, int64_t count)
     }
     float lanes[LANES] = {0};
     for (int64_t i = 0; i < count; i++) {
-        lanes[i] = bf16 ? bf16_to_f32(((const uint16_t *)src)[at + i]) : ((const float *)src)[at + i];
+        lanes[i] =
+            bf16 ? bf16_to_f32(((const uint16_t *)src)[at + i]) : ((const float *)src)[at + i];
     }
     return vf_load(lanes);
 }
@@ -502,9 +517,9 @@ static void transpose(const float *src, int64_t src_stride, int64_t cols, float 
 }
 
 #define TABLE_NAME_(isa) vt_cpu_kernels_##isa
-#define TABLE_NAME(isa) TABLE_NAME_(isa)
-#define TEXT_(x) #x
-#define TEXT(x) TEXT_(x)
+#define TABLE_NAME(isa)  TABLE_NAME_(isa)
+#define TEXT_(x)         #x
+#define TEXT(x)          TEXT_(x)
 
 const vt_cpu_kernels TABLE_NAME(VT_ISA_NAME) = {
     .name = TEXT(VT_ISA_NAME),

@@ -18,12 +18,12 @@ typedef struct vt_cpu_tile {
     const void *a;
     int64_t a_stride;
     const void *panel;
-    const float *bias; /* [nr] */
+    const float *bias;     /* [nr] */
     const float *residual; /* or NULL */
     int64_t residual_stride;
     float *c;
     int64_t c_stride;
-    const char *ahead; /* memory that will be needed soon */
+    const char *ahead;  /* memory that will be needed soon */
     int64_t ahead_step; /* bytes of it to fetch per four steps: 0 or 128 */
 } vt_cpu_tile;
 
@@ -43,8 +43,8 @@ typedef struct vt_cpu_finish {
 } vt_cpu_finish;
 
 /* Parts of pixels that lie apart in a map, and a block that holds them side by side. Row i is
- * elements [first + pixel[i] * step, ... + width); pixel -1: `pad` [width] or zeros are gathered, and
- * nothing is scattered. */
+ * elements [first + pixel[i] * step, ... + width); pixel -1: `pad` [width] or zeros are gathered,
+ * and nothing is scattered. */
 typedef struct vt_cpu_rows {
     void *map;
     bool bf16;
@@ -59,9 +59,10 @@ typedef struct vt_cpu_rows {
 
 typedef struct vt_cpu_kernels {
     const char *name;
-    int lanes;       /* floats in a vector */
-    int mr, nr;      /* largest tile */
-    bool bf16_pairs; /* bf16 panels are [k/2][nr][2] and meet bf16 rows; else [k][nr] and f32 rows */
+    int lanes;  /* floats in a vector */
+    int mr, nr; /* largest tile */
+    bool
+        bf16_pairs; /* bf16 panels are [k/2][nr][2] and meet bf16 rows; else [k][nr] and f32 rows */
     void (*tile_f32)(const vt_cpu_tile *tile);
     void (*tile_bf16)(const vt_cpu_tile *tile);
     void (*finish)(const vt_cpu_finish *finish);

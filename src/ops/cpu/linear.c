@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* dst = residual + norm_out(act(bias + norm_in(row) x weight^T)), row = a pixel or a patch: the tile
- * driver of gemm.c with rows gathered here. */
+/* dst = residual + norm_out(act(bias + norm_in(row) x weight^T)), row = a pixel or a patch: the
+ * tile driver of gemm.c with rows gathered here. */
 #include <string.h>
 
 #include "ops/cpu/cpu.h"
@@ -50,8 +50,8 @@ static vt_gemm describe(const vt_backend *backend, const vt_program *program, co
 
 static size_t linear_scratch(const vt_plan_input *in, const vt_record *r)
 {
-    vt_gemm g = describe(in->backend, in->program, r,
-                         in->weights[r->as.linear.weight.id].cols, in->dtype);
+    vt_gemm g =
+        describe(in->backend, in->program, r, in->weights[r->as.linear.weight.id].cols, in->dtype);
     return vt_gemm_scratch(&g, in->threads);
 }
 

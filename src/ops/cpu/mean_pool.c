@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* dst[n, 0, 0, c] = mean over h, w. Pixels are summed in order within groups of GROUP and the groups
- * in order, per channel: the order depends on h * w alone. Threads share out images and chunks of
- * channels. */
+/* dst[n, 0, 0, c] = mean over h, w. Pixels are summed in order within groups of GROUP and the
+ * groups in order, per channel: the order depends on h * w alone. Threads share out images and
+ * chunks of channels. */
 #include "core/checked.h"
 #include "ops/cpu/cpu.h"
 #include "ops/cpu/gemm.h"
@@ -9,8 +9,8 @@
 enum { CHANNELS = 64, GROUP = 64 };
 
 /* sum[count] = sum over all pixels of channels [c, c + count) of image n */
-static void sum_pixels(const vt_exec *exec, const vt_record *r, int64_t n, int64_t c,
-                       int64_t count, float *sum)
+static void sum_pixels(const vt_exec *exec, const vt_record *r, int64_t n, int64_t c, int64_t count,
+                       float *sum)
 {
     const vt_cpu_kernels *k = vt_cpu_kernels_of(exec->backend);
     vt_shape s = vt_exec_shape(exec, r->source[0]);

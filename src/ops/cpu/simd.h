@@ -95,8 +95,8 @@ VT_INLINE float vf_sum(vf v)
 {
 #if defined(__AVX2__)
 #if defined(__AVX512F__)
-    __m256 a = _mm256_add_ps(_mm512_castps512_ps256((__m512)v),
-                             _mm512_extractf32x8_ps((__m512)v, 1));
+    __m256 a =
+        _mm256_add_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
 #else
     __m256 a = (__m256)v;
 #endif
@@ -112,8 +112,8 @@ VT_INLINE float vf_largest(vf v)
 {
 #if defined(__AVX2__)
 #if defined(__AVX512F__)
-    __m256 a = _mm256_max_ps(_mm512_castps512_ps256((__m512)v),
-                             _mm512_extractf32x8_ps((__m512)v, 1));
+    __m256 a =
+        _mm256_max_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
 #else
     __m256 a = (__m256)v;
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* dst[n, y, x, (dy, dx, c)] = x[n, y * block + dy, x * block + dx, c], zero outside: for each dy the
- * pixels of a block lie side by side, so an output pixel is `block` copies. */
+/* dst[n, y, x, (dy, dx, c)] = x[n, y * block + dy, x * block + dx, c], zero outside: for each dy
+ * the pixels of a block lie side by side, so an output pixel is `block` copies. */
 #include <string.h>
 
 #include "ops/cpu/cpu.h"
