@@ -14,6 +14,9 @@ for name in libvertebra libvertebra_image; do
     cp "$build/$name.a" "$build/$name.so.0" "$root/lib/"
     ln -sf "$name.so.0" "$root/lib/$name.so"
 done
+if [ -e "$build/libvertebra_cuda.so.0" ]; then
+    cp "$build/libvertebra_cuda.so.0" "$root/lib/"
+fi
 for app in apps/*.c; do
     name=$(basename "$app" .c)
     cp "$build/apps/$name" "$root/bin/vertebra-$name"

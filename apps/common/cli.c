@@ -275,7 +275,7 @@ int cli_open_model(cli_options *o, vt_context *context, vt_model **model)
         return cli_fail(o, "--model %s: its weights are not shipped; give --weights FILE%s",
                         o->model,
                         vt_variant_find(context, o->model, NULL) ? "" : " (and the name is unknown:"
-                                                                        " apps/info lists models)");
+                                                                        " info lists models)");
     } else if (default_weights(path, sizeof path)) {
         status = vt_model_load(model, context, NULL, path, &o->settings, &error);
     } else {

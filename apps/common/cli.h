@@ -35,7 +35,7 @@ typedef struct cli_options {
     {"verbose", no_argument, NULL, 'v'},     {"help", no_argument, NULL, 'h'}
 #define CLI_SHORT_OPTIONS "m:w:d:t:jvh"
 #define CLI_COMMON_HELP                                                                            \
-    "  -m, --model NAME       which network (apps/info lists them); default: what the file says\n" \
+    "  -m, --model NAME       which network (info lists them); default: what the file says\n" \
     "  -w, --weights FILE     .safetensors, .safetensors.index.json, .pth, .pt;\n"                 \
     "                         default: the shipped object classifier\n"                            \
     "      --golden           weights made from a hash instead of a file (self-test, timing)\n"    \

@@ -184,7 +184,7 @@ static vt_status create(vt_model **model, vt_context *context, const char *name,
     const vt_variant *variant = vt_variant_find(context, name, &family);
     if (!variant) {
         return vt_error_set(error, VT_ERR_NOT_FOUND,
-                            "there is no model '%s' (apps/info lists them)", name);
+                            "there is no model '%s' (the info program lists them)", name);
     }
     const vt_backend *backend = vt_context_backend(context);
     const char *why = backend->refuse_dtype ? backend->refuse_dtype(settings->dtype) : NULL;
