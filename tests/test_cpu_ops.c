@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "ops/cpu/kernels.h"
 #include "support/op_check.h"
 #include "support/tolerance.h"
 
@@ -543,6 +544,51 @@ static void test_attention(void **state)
     check_ops(attention_tests, sizeof attention_tests / sizeof attention_tests[0]);
 }
 
+/* ---- activations ----------------------------------------------------------------------------- */
+
+static double exact(vt_activation act, double x)
+{
+    switch (act) {
+    case VT_ACT_GELU: return 0.5 * x * erfc(-x / sqrt(2.0));
+    case VT_ACT_GELU_TANH: return x / (1.0 + exp(-1.5957691216057308 * (x + 0.044715 * x * x * x)));
+    case VT_ACT_SILU: return x / (1.0 + exp(-x));
+    case VT_ACT_RELU: return x > 0.0 ? x : 0.0;
+    case VT_ACT_NONE: break;
+    }
+    return x;
+}
+
+/* Off by at most 2.5e-7 |x| everywhere, zero and far tails included; NaN stays NaN. */
+static void check_activations(const vt_backend *backend, const void *user)
+{
+    (void)user;
+    enum { COUNT = 40007 };
+    const vt_cpu_kernels *k = backend->kernels;
+    static float x[COUNT], y[COUNT];
+    for (int i = 0; i < COUNT - 7; i++) {
+        x[i] = (float)(i - 20000) * 1e-3f;
+    }
+    const float special[7] = {1e30f, -1e30f, 1e-30f, -1e-30f, 88.7f, -104.0f, NAN};
+    memcpy(x + COUNT - 7, special, sizeof special);
+    for (vt_activation act = VT_ACT_NONE; act <= VT_ACT_RELU; act++) {
+        k->finish(&(vt_cpu_finish){.rows = 1, .cols = COUNT, .src = x, .act = act, .dst = y});
+        for (int i = 0; i < COUNT - 1; i++) {
+            double want = exact(act, (double)x[i]);
+            if (!(fabs((double)y[i] - want) <= 2.5e-7 * fabs((double)x[i]))) {
+                fail_msg("%s, activation %d at %.9g: %.9g, want %.9g", backend->name, (int)act,
+                         (double)x[i], (double)y[i], want);
+            }
+        }
+        assert_true(isnan(y[COUNT - 1]));
+    }
+}
+
+static void test_activations(void **state)
+{
+    (void)state;
+    for_each_backend(check_activations, NULL);
+}
+
 /* ---- choosing an instruction set ------------------------------------------------------------- */
 
 static void test_isa(void **state)
@@ -564,9 +610,9 @@ int main(void)
 {
     seed = op_seed();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_isa),       cmocka_unit_test(test_linear),
-        cmocka_unit_test(test_simple),    cmocka_unit_test(test_large_mean),
-        cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_isa),        cmocka_unit_test(test_activations),
+        cmocka_unit_test(test_linear),     cmocka_unit_test(test_simple),
+        cmocka_unit_test(test_large_mean), cmocka_unit_test(test_attention),
     };
     return cmocka_run_group_tests_name("cpu ops", tests, NULL, NULL);
 }

@@ -257,7 +257,7 @@ VT_INLINE void store_some(void *dst, bool bf16, int64_t at, int64_t count, vf x)
 VT_INLINE void finish_vector(const vt_activation act, const vt_cpu_finish *f, int64_t r, int64_t c,
                              int64_t count)
 {
-    vf x = activate(act, vf_load(f->src + r * f->src_stride + c));
+    vf x = activate(act, load_some(f->src, false, r * f->src_stride + c, count));
     if (f->residual) {
         x += load_some(f->residual, f->residual_bf16, r * f->residual_stride + c, count);
     }
