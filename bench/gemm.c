@@ -4,7 +4,8 @@
  *   gcc -O2 -fopenmp -Iinclude -Isrc bench/gemm.c build/release/libvertebra.a -o build/gemm \
  *       -ldnnl -lopenblas -ljansson -lz -lm
  *   env -u OPENBLAS_CORETYPE OPENBLAS_CORETYPE=SkylakeX build/gemm [THREADS [PEAK_GFLOPS [ISA]]]
- * ONLY_OURS=1 in the environment skips the peers. PEAK comes from bench/peak.c. ISA: 1 portable ... 4 avx512_bf16. */
+ * ONLY_OURS=1 in the environment skips the peers. PEAK comes from bench/peak.c. ISA: 1 portable ...
+ * 4 avx512_bf16. */
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
