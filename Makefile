@@ -52,7 +52,8 @@ APP_SHARED := $(patsubst %.c,$(B)/%.o,$(wildcard apps/common/*.c))
 TEST_SHARED := $(patsubst %.c,$(B)/%.o,$(wildcard tests/support/*.c))
 CUDA_OBJ  := $(patsubst %.c,$(B)/%.o,$(wildcard src/cuda/*.c)) \
              $(patsubst %.cu,$(B)/%.cu.o,$(wildcard src/cuda/*.cu)) \
-             $(B)/src/core/status.o $(B)/src/core/memory.o $(B)/src/core/tensor.o
+             $(B)/src/core/status.o $(B)/src/core/memory.o $(B)/src/core/tensor.o \
+             $(B)/src/ops/names.o
 CUDA_LIB  := $(if $(and $(filter 1,$(CUDA)),$(wildcard src/cuda/*.cu)),$(B)/libvertebra_cuda.so.0)
 CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(shell command -v nvcc 2>/dev/null))
 LIB       := $(B)/libvertebra.a

@@ -46,6 +46,11 @@ vt_status vt_session_forward(vt_session *session, const vt_tensor *input, vt_err
 vt_status vt_session_output(const vt_session *session, const char *name, vt_tensor *out,
                             vt_error *error);
 
+/* How long the network of the last forward took, in seconds, without bringing the input to the device
+ * and the outputs back. Waits for the device. Errors: VT_ERR_NOT_FOUND (nothing has run),
+ * VT_ERR_DEVICE. */
+vt_status vt_session_elapsed(const vt_session *session, double *seconds, vt_error *error);
+
 /* One operation of the current plan. */
 typedef struct vt_op_info {
     const char *kind, *label, *implementation;

@@ -2,6 +2,7 @@
 #include "vertebra/session.h"
 
 #include <string.h>
+#include <time.h>
 
 #include "core/checked.h"
 #include "model/model.h"
@@ -35,6 +36,7 @@ struct vt_session {
     prepared plans[MAX_PLANS]; /* n = 0: free */
     prepared *current;         /* of the last forward or prepare */
     bool has_run;
+    double elapsed; /* of the last run on the host */
     uint64_t clock;
     char *arena;
     size_t arena_bytes;
@@ -300,6 +302,13 @@ static void stage_input(const vt_tensor *in, float *out)
     }
 }
 
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
 vt_status vt_session_forward(vt_session *s, const vt_tensor *input, vt_error *error)
 {
     if (!input || !input->data || input->dtype != VT_F32 || input->c != CHANNELS) {
@@ -330,9 +339,22 @@ vt_status vt_session_forward(vt_session *s, const vt_tensor *input, vt_error *er
                   .check_range = s->check_range,
                   .stream = s->stream,
                   .replay = &p->replay};
+    double start = now();
     status = vt_plan_run(&p->plan, s->model->context, &run, error);
+    s->elapsed = now() - start;
     s->has_run = status == VT_OK;
     return status;
+}
+
+vt_status vt_session_elapsed(const vt_session *s, double *seconds, vt_error *error)
+{
+    if (!s->has_run) {
+        return vt_error_set(error, VT_ERR_NOT_FOUND, "nothing has run");
+    }
+    *seconds = s->elapsed;
+    return s->backend->device
+               ? s->backend->device->elapsed(s->backend, s->stream, seconds, error)
+               : VT_OK;
 }
 
 vt_status vt_session_output(const vt_session *s, const char *name, vt_tensor *out, vt_error *error)

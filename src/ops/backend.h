@@ -38,6 +38,7 @@ typedef struct vt_exec {
     void *scratch;                 /* as many bytes as the implementation asked for */
     int threads;
     void *stream;       /* of a device, else NULL */
+    double *seconds;    /* a device's run is to time each record, or NULL */
     const void *choice; /* what vt_impl.choose made for this record, else NULL */
     vt_status status;   /* set by an implementation that fails (devices only) */
     vt_error *error;
@@ -86,6 +87,8 @@ typedef struct vt_device_ops {
     vt_status (*run)(const vt_backend *backend, const struct vt_plan *plan, vt_exec *exec,
                      void **replay, vt_error *error);
     void (*drop)(const vt_backend *backend, void *replay);
+    /* Waits; how long the last run took on the device. */
+    vt_status (*elapsed)(const vt_backend *backend, void *stream, double *seconds, vt_error *error);
 } vt_device_ops;
 
 struct vt_backend {

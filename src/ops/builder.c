@@ -7,21 +7,6 @@
 #include "core/checked.h"
 #include "ops/program.h"
 
-static const char *const op_names[VT_OP_KINDS] = {
-    [VT_OP_LINEAR] = "linear",
-    [VT_OP_CONV2D] = "conv2d",
-    [VT_OP_NORM] = "norm",
-    [VT_OP_ATTENTION] = "attention",
-    [VT_OP_ADD] = "add",
-    [VT_OP_SPACE_TO_DEPTH] = "space_to_depth",
-    [VT_OP_MEAN_POOL] = "mean_pool",
-};
-
-const char *vt_op_name(vt_op_kind kind)
-{
-    return op_names[kind];
-}
-
 void vt_program_init(vt_program *program, const vt_allocator *allocator)
 {
     *program = (vt_program){.pool = {.allocator = allocator}, .input = VT_NO_VALUE};
@@ -115,7 +100,7 @@ static bool operand(vt_builder *b, vt_value x, vt_op_kind kind)
         return false;
     }
     if (x.id < 0 || (size_t)x.id >= b->program->map_count) {
-        vt_builder_fail(b, VT_ERR_ARGUMENT, "%s: an operand is missing", op_names[kind]);
+        vt_builder_fail(b, VT_ERR_ARGUMENT, "%s: an operand is missing", vt_op_name(kind));
         return false;
     }
     return true;
@@ -128,12 +113,12 @@ static bool vector_fits(vt_builder *b, vt_weight w, int64_t want, vt_op_kind kin
         return true;
     }
     if (w.id < 0 || (size_t)w.id >= b->weight_count) {
-        vt_builder_fail(b, VT_ERR_ARGUMENT, "%s: unknown weight", op_names[kind]);
+        vt_builder_fail(b, VT_ERR_ARGUMENT, "%s: unknown weight", vt_op_name(kind));
         return false;
     }
     const vt_weight_shape *s = &b->weights[w.id];
     if (s->rows * s->cols != want) {
-        vt_builder_fail(b, VT_ERR_ARGUMENT, "%s: %s has %lld elements, want %lld", op_names[kind],
+        vt_builder_fail(b, VT_ERR_ARGUMENT, "%s: %s has %lld elements, want %lld", vt_op_name(kind),
                         s->name, (long long)(s->rows * s->cols), (long long)want);
         return false;
     }
@@ -144,13 +129,13 @@ static bool vector_fits(vt_builder *b, vt_weight w, int64_t want, vt_op_kind kin
 static int64_t matrix_rows(vt_builder *b, vt_weight w, int64_t cols, vt_op_kind kind)
 {
     if (w.id <= 0 || (size_t)w.id >= b->weight_count) {
-        vt_builder_fail(b, VT_ERR_ARGUMENT, "%s: weight is missing", op_names[kind]);
+        vt_builder_fail(b, VT_ERR_ARGUMENT, "%s: weight is missing", vt_op_name(kind));
         return 0;
     }
     const vt_weight_shape *s = &b->weights[w.id];
     if (s->cols != cols) {
         vt_builder_fail(b, VT_ERR_ARGUMENT, "%s: %s has %lld columns, the input has %lld channels",
-                        op_names[kind], s->name, (long long)s->cols, (long long)cols);
+                        vt_op_name(kind), s->name, (long long)s->cols, (long long)cols);
         return 0;
     }
     return s->rows;

@@ -94,11 +94,14 @@ typedef struct span {
     bool placed;
 } span;
 
+/* Maps, and the scratch behind them, begin on lines that every library accepts as a workspace. */
+enum { MAP_ALIGNMENT = 256 };
+
 static bool map_size(const vt_map *m, size_t *out)
 {
     size_t bytes = (size_t)(m->shape.n * m->shape.h * m->shape.w * m->shape.c);
     return vt_mul_size(bytes, vt_dtype_size(m->dtype), &bytes) &&
-           vt_align_size(bytes, VT_ALIGNMENT, out);
+           vt_align_size(bytes, MAP_ALIGNMENT, out);
 }
 
 static bool find_spans(const vt_program *p, span *spans)
@@ -247,7 +250,7 @@ vt_status vt_plan_run(const vt_plan *plan, vt_context *context, const vt_run *ru
     const vt_backend *backend = vt_context_backend(context);
     vt_exec exec = {.backend = backend, .program = p, .weights = run->weights, .maps = run->maps,
                     .scratch = run->scratch, .threads = vt_context_threads(context),
-                    .stream = run->stream, .error = error};
+                    .stream = run->stream, .seconds = run->seconds, .error = error};
     if (backend->device) {
         return backend->device->run(backend, plan, &exec, run->replay, error);
     }

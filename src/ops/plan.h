@@ -48,7 +48,7 @@ typedef struct vt_run {
     const vt_weight_data *weights;
     void *const *maps; /* an entry per map */
     void *scratch;
-    double *seconds;  /* NULL, or receives the time of each record (host backends) */
+    double *seconds;  /* NULL, or receives the time of each record */
     bool check_range; /* look at every result (host backends) */
     void *stream;     /* of a device */
     void **replay;    /* see vt_device_ops.run */

@@ -1,0 +1,787 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The CUDA kernels alone: checks against plain loops on the CPU, then times at Swin-T's shapes.
+ * Build and run (pick the architecture of the device):
+ *   nvcc -std=c++17 -O3 -Iinclude -Isrc -arch=native bench/cuda_kernels.cu src/cuda/[a-z]*.cu \
+ *       -o build/cuda_kernels
+ *   build/cuda_kernels [--check-only | --time-only]
+ * --check-only is the one to run under compute-sanitizer. Every destination is poisoned first and
+ * lies between guard bands. Errors are the largest difference over the largest value expected, or
+ * over 1e-3 where all are smaller. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <algorithm>
+#include <functional>
+#include <vector>
+
+#include "cuda/convert.cuh"
+
+enum { GUARD = 256, BATCH = 64, ROUNDS = 41 };
+static const unsigned char POISON = 0xff; /* NaN in every type */
+static int failures;
+
+static void must(cudaError_t e, const char *what)
+{
+    if (e != cudaSuccess) {
+        fprintf(stderr, "%s: %s\n", what, cudaGetErrorString(e));
+        exit(2);
+    }
+}
+
+/* ---- data ---- */
+
+static uint32_t random_state = 12345;
+static float random_unit(void) /* about normal, in (-3, 3) */
+{
+    float sum = 0.0f;
+    for (int i = 0; i < 6; i++) {
+        random_state = random_state * 1664525u + 1013904223u;
+        sum += (float)(random_state >> 8) / 16777216.0f;
+    }
+    return (sum - 3.0f) * 1.4f;
+}
+
+static size_t size_of(vt_dtype dtype)
+{
+    return dtype == VT_F32 ? 4 : 2;
+}
+static const char *name_of(vt_dtype dtype)
+{
+    return dtype == VT_F32 ? "f32" : dtype == VT_F16 ? "f16" : "bf16";
+}
+static double tolerance_of(vt_dtype in, vt_dtype out)
+{
+    return in == VT_BF16 || out == VT_BF16 ? 1e-2 : in == VT_F16 || out == VT_F16 ? 1.5e-3 : 5e-6;
+}
+
+static float get(const void *data, vt_dtype dtype, size_t i)
+{
+    return dtype == VT_F32   ? ((const float *)data)[i]
+           : dtype == VT_F16 ? __half2float(((const __half *)data)[i])
+                             : __bfloat162float(((const __nv_bfloat16 *)data)[i]);
+}
+static void put(void *data, vt_dtype dtype, size_t i, float x)
+{
+    if (dtype == VT_F32) {
+        ((float *)data)[i] = x;
+    } else if (dtype == VT_F16) {
+        ((__half *)data)[i] = __float2half_rn(x);
+    } else {
+        ((__nv_bfloat16 *)data)[i] = __float2bfloat16_rn(x);
+    }
+}
+
+/* A device array between guards with its copy on the host, as the device rounds it. */
+struct array {
+    vt_dtype dtype;
+    size_t count;
+    unsigned char *block = NULL;
+    std::vector<float> host;
+
+    array(vt_dtype t, size_t n, float spread = 1.0f, float centre = 0.0f) : dtype(t), count(n)
+    {
+        std::vector<unsigned char> bytes(n * size_of(t));
+        host.resize(n);
+        for (size_t i = 0; i < n; i++) {
+            put(bytes.data(), t, i, centre + spread * random_unit());
+            host[i] = get(bytes.data(), t, i);
+        }
+        must(cudaMalloc(&block, bytes.size() + 2 * GUARD), "cudaMalloc");
+        must(cudaMemset(block, POISON, bytes.size() + 2 * GUARD), "cudaMemset");
+        must(cudaMemcpy(data(), bytes.data(), bytes.size(), cudaMemcpyHostToDevice), "copy");
+    }
+    ~array()
+    {
+        cudaFree(block);
+    }
+    array(const array &) = delete;
+    void *data() const
+    {
+        return block + GUARD;
+    }
+    float *floats() const
+    {
+        return (float *)(block + GUARD);
+    }
+    void poison()
+    {
+        must(cudaMemset(block, POISON, count * size_of(dtype) + 2 * GUARD), "poison");
+    }
+};
+
+static void check(const char *what, cudaError_t launched, const array &dst,
+                  const std::vector<double> &want, double tolerance)
+{
+    must(launched, what);
+    must(cudaDeviceSynchronize(), what);
+    size_t bytes = dst.count * size_of(dst.dtype);
+    std::vector<unsigned char> got(bytes + 2 * GUARD);
+    must(cudaMemcpy(got.data(), dst.block, got.size(), cudaMemcpyDeviceToHost), "copy");
+    double largest = 1e-3, worst = 0.0;
+    size_t at = 0;
+    for (size_t i = 0; i < dst.count; i++) {
+        double error = fabs((double)get(got.data() + GUARD, dst.dtype, i) - want[i]);
+        largest = std::max(largest, fabs(want[i]));
+        if (!(error <= worst)) {
+            worst = isnan(error) ? 1e30 : error;
+            at = i;
+        }
+    }
+    bool guards = true;
+    for (size_t i = 0; i < GUARD; i++) {
+        guards = guards && got[i] == POISON && got[GUARD + bytes + i] == POISON;
+    }
+    bool pass = guards && worst / largest <= tolerance;
+    failures += !pass;
+    printf("%s %-78s error %.2e%s", pass ? "ok  " : "FAIL", what, worst / largest,
+           guards ? "" : " GUARDS");
+    if (!pass) {
+        printf(" at %zu: %g, want %g", at, (double)get(got.data() + GUARD, dst.dtype, at),
+               want[at]);
+    }
+    printf("\n");
+}
+
+/* ---- references ---- */
+
+static void norm_row(const std::vector<double> &x, const array *scale, const array *shift,
+                     float eps, double *dst)
+{
+    double mean = 0, variance = 0;
+    size_t cols = x.size();
+    for (double v : x) {
+        mean += v / (double)cols;
+    }
+    for (double v : x) {
+        variance += (v - mean) * (v - mean) / (double)cols;
+    }
+    for (size_t c = 0; c < cols; c++) {
+        dst[c] = (x[c] - mean) / sqrt(variance + eps) * (scale ? scale->host[c] : 1) +
+                 (shift ? shift->host[c] : 0);
+    }
+}
+
+static double activation(vt_activation act, double x)
+{
+    switch (act) {
+    case VT_ACT_GELU: return 0.5 * x * (1 + erf(x / sqrt(2.0)));
+    case VT_ACT_GELU_TANH: return 0.5 * x * (1 + tanh(0.7978845608 * (x + 0.044715 * x * x * x)));
+    case VT_ACT_SILU: return x / (1 + exp(-x));
+    case VT_ACT_RELU: return std::max(x, 0.0);
+    default: return x;
+    }
+}
+
+/* ---- checks ---- */
+
+static const vt_dtype TYPES[] = {VT_F32, VT_BF16, VT_F16};
+static char label[160];
+
+static void check_norm(void)
+{
+    static const struct {
+        int64_t rows, cols;
+        float centre;
+        bool affine;
+        int residual; /* 0 none, 1 separate, 2 in place of dst */
+    } cases[] = {{1, 1, 0, true, 0},    {5, 37, 0, true, 1},    {3, 16, 0, false, 0},
+                 {67, 96, 0, true, 0},  {33, 96, 0, true, 2},   {129, 192, 30, true, 1},
+                 {31, 384, 0, true, 1}, {17, 768, 0, true, 0},  {9, 1536, 0, true, 1},
+                 {5, 3072, 0, true, 0}, {3, 4096, 0, true, 1},  {3, 4104, 0, true, 1},
+                 {7, 1000, 0, true, 0}, {40, 128, 0, false, 1}, {1000, 8, 0, true, 0},
+                 {13, 100, 0, true, 0}};
+    for (auto &k : cases) {
+        for (vt_dtype s : TYPES) {
+            for (vt_dtype d : TYPES) {
+                vt_dtype r = k.residual == 2 ? d : TYPES[(s + d + 1) % 3];
+                size_t count = (size_t)(k.rows * k.cols);
+                array src(s, count, 1.5f, s == VT_F32 ? 1000 * k.centre / 30 : k.centre);
+                array residual(r, count), dst(d, count);
+                array scale(VT_F32, (size_t)k.cols), shift(VT_F32, (size_t)k.cols);
+                std::vector<double> want(count);
+                for (int64_t i = 0; i < k.rows; i++) {
+                    std::vector<double> row(src.host.begin() + i * k.cols,
+                                            src.host.begin() + (i + 1) * k.cols);
+                    norm_row(row, k.affine ? &scale : NULL, k.affine ? &shift : NULL, 1e-5f,
+                             &want[(size_t)(i * k.cols)]);
+                }
+                for (size_t i = 0; k.residual && i < count; i++) {
+                    want[i] += residual.host[i];
+                }
+                dst.poison();
+                if (k.residual == 2) {
+                    must(cudaMemcpy(dst.data(), residual.data(), count * size_of(d),
+                                    cudaMemcpyDeviceToDevice),
+                         "copy");
+                }
+                const void *added = k.residual == 2 ? dst.data() : residual.data();
+                const float *a1 = k.affine ? scale.floats() : NULL;
+                const float *a0 = k.affine ? shift.floats() : NULL;
+                vt_cuda_norm a = {src.data(), k.residual ? added : NULL,
+                                  dst.data(), s,
+                                  r,          d,
+                                  k.rows,     k.cols,
+                                  a1,         a0,
+                                  1e-5f};
+                snprintf(label, sizeof label, "norm %lld x %lld %s to %s residual %d",
+                         (long long)k.rows, (long long)k.cols, name_of(s), name_of(d), k.residual);
+                double slack = s == VT_F32 && k.centre > 0 ? 2e-4 : 0; /* mean 1000 in f32 */
+                check(label, vt_cuda_norm_rows(&a, 0), dst, want, tolerance_of(r, d) + slack);
+            }
+        }
+    }
+}
+
+static void check_patches(void)
+{
+    static const struct {
+        vt_shape shape;
+        int patch;
+        bool norm;
+    } cases[] = {{{2, 8, 12, 3}, 4, false},  {{1, 9, 13, 3}, 4, false}, {{2, 8, 12, 3}, 4, true},
+                 {{1, 7, 5, 96}, 2, true},   {{2, 6, 8, 96}, 2, false}, {{1, 5, 5, 384}, 2, true},
+                 {{1, 3, 5, 768}, 2, true},  {{3, 7, 9, 5}, 2, true},   {{1, 1, 1, 8}, 2, true},
+                 {{1, 11, 7, 16}, 3, false}, {{1, 4, 5, 20}, 2, false}, {{2, 6, 4, 128}, 2, true}};
+    for (auto &k : cases) {
+        for (vt_dtype s : TYPES) {
+            for (vt_dtype d : TYPES) {
+                vt_shape m = k.shape;
+                int64_t oh = (m.h + k.patch - 1) / k.patch, ow = (m.w + k.patch - 1) / k.patch;
+                size_t cols = (size_t)(k.patch * k.patch * m.c), rows = (size_t)(m.n * oh * ow);
+                array src(s, (size_t)(m.n * m.h * m.w * m.c)), dst(d, rows * cols);
+                array scale(VT_F32, cols), shift(VT_F32, cols);
+                std::vector<double> want(rows * cols), row(cols);
+                for (size_t i = 0; i < rows; i++) {
+                    int64_t x = (int64_t)i % ow, y = (int64_t)i / ow % oh, n = (int64_t)i / ow / oh;
+                    for (size_t e = 0; e < cols; e++) {
+                        int64_t c = (int64_t)e % m.c, dx = (int64_t)e / m.c % k.patch;
+                        int64_t sy = y * k.patch + (int64_t)e / m.c / k.patch,
+                                sx = x * k.patch + dx;
+                        row[e] = sy < m.h && sx < m.w
+                                     ? src.host[(size_t)(((n * m.h + sy) * m.w + sx) * m.c + c)]
+                                     : 0;
+                    }
+                    std::copy(row.begin(), row.end(), &want[i * cols]);
+                    if (k.norm) {
+                        norm_row(row, &scale, &shift, 1e-5f, &want[i * cols]);
+                    }
+                }
+                dst.poison();
+                vt_cuda_patches a = {src.data(),
+                                     dst.data(),
+                                     s,
+                                     d,
+                                     m,
+                                     k.patch,
+                                     k.norm ? scale.floats() : NULL,
+                                     k.norm ? shift.floats() : NULL,
+                                     k.norm ? 1e-5f : -1.0f};
+                snprintf(label, sizeof label, "patches %lldx%lldx%lldx%lld / %d %s to %s norm %d",
+                         (long long)m.n, (long long)m.h, (long long)m.w, (long long)m.c, k.patch,
+                         name_of(s), name_of(d), k.norm);
+                check(label, vt_cuda_gather_patches(&a, 0), dst, want, tolerance_of(VT_F32, d));
+            }
+        }
+    }
+}
+
+static void check_finish(void)
+{
+    static const int64_t shapes[][2] = {{1, 1}, {3, 37}, {7, 96}, {129, 384}, {5, 1000}};
+    for (auto &shape : shapes) {
+        for (vt_dtype s : TYPES) {
+            for (vt_dtype d : TYPES) {
+                for (int act = VT_ACT_NONE; act <= VT_ACT_RELU; act++) {
+                    bool with_residual = (act + s + d) % 2, with_bias = (act + s) % 3;
+                    vt_dtype r = TYPES[(s + act) % 3];
+                    size_t count = (size_t)(shape[0] * shape[1]);
+                    array src(s, count, 2.0f), residual(r, count), dst(d, count);
+                    array bias(VT_F32, (size_t)shape[1]);
+                    std::vector<double> want(count);
+                    for (size_t i = 0; i < count; i++) {
+                        float b = with_bias ? bias.host[i % (size_t)shape[1]] : 0;
+                        want[i] = activation((vt_activation)act, (double)src.host[i] + b) +
+                                  (with_residual ? residual.host[i] : 0);
+                    }
+                    dst.poison();
+                    vt_cuda_finish a = {src.data(),
+                                        with_residual ? residual.data() : NULL,
+                                        dst.data(),
+                                        s,
+                                        r,
+                                        d,
+                                        shape[0],
+                                        shape[1],
+                                        with_bias ? bias.floats() : NULL,
+                                        (vt_activation)act};
+                    snprintf(label, sizeof label, "finish %lld x %lld %s to %s act %d residual %d",
+                             (long long)shape[0], (long long)shape[1], name_of(s), name_of(d), act,
+                             with_residual);
+                    check(label, vt_cuda_finish_rows(&a, 0), dst, want, tolerance_of(VT_F32, d));
+                }
+            }
+        }
+    }
+}
+
+static void check_pool(void)
+{
+    static const vt_shape shapes[] = {
+        {1, 1, 1, 1}, {3, 7, 7, 768}, {2, 5, 9, 37}, {1, 13, 11, 136}};
+    for (auto &m : shapes) {
+        for (vt_dtype s : TYPES) {
+            for (vt_dtype d : TYPES) {
+                size_t pixels = (size_t)(m.h * m.w), c = (size_t)m.c;
+                array src(s, (size_t)m.n * pixels * c, 1.0f, 2.0f), dst(d, (size_t)m.n * c);
+                std::vector<double> want((size_t)m.n * c);
+                for (size_t i = 0; i < src.count; i++) {
+                    want[i / (pixels * c) * c + i % c] += src.host[i] / (double)pixels;
+                }
+                dst.poison();
+                vt_cuda_mean a = {src.data(), dst.data(), s, d, m};
+                snprintf(label, sizeof label, "mean %lldx%lldx%lldx%lld %s to %s", (long long)m.n,
+                         (long long)m.h, (long long)m.w, (long long)m.c, name_of(s), name_of(d));
+                check(label, vt_cuda_mean_pool(&a, 0), dst, want, tolerance_of(VT_F32, d));
+            }
+        }
+    }
+}
+
+static void check_layout(void)
+{
+    static const struct {
+        vt_shape m;
+        int order, gap; /* 0 NCHW, 1 NHWC, 2 flipped rows; elements between lines */
+    } cases[] = {{{2, 5, 16, 3}, 0, 0}, {{1, 7, 9, 3}, 0, 0},  {{2, 3, 8, 3}, 1, 0},
+                 {{1, 4, 8, 1}, 0, 4},  {{2, 4, 24, 4}, 0, 8}, {{2, 6, 8, 3}, 2, 0},
+                 {{1, 3, 5, 40}, 0, 0}, {{1, 2, 8, 2}, 0, 3}};
+    for (auto &k : cases) {
+        for (vt_dtype d : TYPES) {
+            vt_shape m = k.m;
+            int64_t line = k.order == 1 ? m.w * m.c + k.gap : m.w + k.gap;
+            int64_t plane = k.order == 1 ? 1 : m.h * line;
+            int64_t image = k.order == 1 ? m.h * line : m.c * plane;
+            array src(VT_F32, (size_t)(m.n * image)), dst(d, (size_t)(m.n * m.h * m.w * m.c));
+            int64_t base = k.order == 2 ? (m.h - 1) * line : 0;
+            vt_cuda_layout a = {
+                src.floats() + base,    dst.data(), d, m, image, k.order == 2 ? -line : line,
+                k.order == 1 ? m.c : 1, plane};
+            std::vector<double> want(dst.count);
+            size_t i = 0;
+            for (int64_t n = 0; n < m.n; n++) {
+                for (int64_t y = 0; y < m.h; y++) {
+                    for (int64_t x = 0; x < m.w; x++) {
+                        for (int64_t c = 0; c < m.c; c++) {
+                            want[i++] = src.host[(size_t)(base + n * a.stride_n + y * a.stride_h +
+                                                          x * a.stride_w + c * a.stride_c)];
+                        }
+                    }
+                }
+            }
+            dst.poison();
+            snprintf(label, sizeof label, "layout %lldx%lldx%lldx%lld order %d to %s",
+                     (long long)m.n, (long long)m.h, (long long)m.w, (long long)m.c, k.order,
+                     name_of(d));
+            check(label, vt_cuda_to_nhwc(&a, 0), dst, want, tolerance_of(VT_F32, d));
+        }
+    }
+}
+
+/* Attention from one map of [q | k | v] channels to a map of the heads side by side. */
+static vt_cuda_attention attention_of(vt_dtype t, void *map, void *dst, vt_shape shape, int heads,
+                                      const vt_pattern &pattern)
+{
+    int64_t c = shape.c;
+    vt_cuda_attention a = {};
+    a.q = map;
+    a.k = (char *)map + c * (int64_t)size_of(t);
+    a.v = (char *)map + 2 * c * (int64_t)size_of(t);
+    a.dst = dst;
+    a.dtype = a.dst_dtype = t;
+    a.n = shape.n;
+    a.q_pixel = a.k_pixel = a.v_pixel = 3 * c;
+    a.dst_pixel = c;
+    a.h = (int)shape.h;
+    a.w = (int)shape.w;
+    a.heads = heads;
+    a.qk_width = a.v_width = (int)c / heads;
+    a.scale = 1.0f / sqrtf((float)a.qk_width);
+    a.pattern = pattern;
+    return a;
+}
+
+/* The rule of src/ops/ref/attention.c in double. */
+static int source_of(int size, int padded, int shift, vt_roll roll, int z)
+{
+    if (roll == VT_ROLL_MAP) {
+        return z < size ? (z + shift) % size : -1;
+    }
+    int source = (z + shift) % padded;
+    return source < size ? source : -1;
+}
+static int region_of(int padded, int window, int shift, int z)
+{
+    return shift == 0 || z >= padded - shift ? 2 : z >= padded - window ? 1 : 0;
+}
+
+struct attention_case {
+    int n, h, w, heads, width, window_h, window_w, shift_h, shift_w;
+    vt_roll roll;
+    bool cosine, bias, pad;
+};
+
+/* want[pixel][head][c] from one map of [q | k | v] channels, as the device rounds it */
+static void attention_reference(const attention_case &k, const array &map, const array &temperature,
+                                const array &bias, const array &pad, std::vector<double> &want)
+{
+    int c3 = 3 * k.heads * k.width, c1 = k.heads * k.width, keys = k.window_h * k.window_w;
+    int ph = (k.h + k.window_h - 1) / k.window_h * k.window_h;
+    int pw = (k.w + k.window_w - 1) / k.window_w * k.window_w, tw = 2 * k.window_w - 1;
+    std::vector<double> s((size_t)keys), o((size_t)k.width);
+    auto element = [&](int n, int y, int x, int which, int head, int c) -> double {
+        size_t channel = (size_t)(head * k.width + c);
+        if (y < 0 || x < 0) {
+            return k.pad ? pad.host[(size_t)(which - 1) * (size_t)c1 + channel] : 0.0;
+        }
+        return map
+            .host[(size_t)((n * k.h + y) * k.w + x) * (size_t)c3 + (size_t)(which * c1) + channel];
+    };
+    for (int n = 0; n < k.n; n++) {
+        for (int place = 0; place < ph * pw * k.heads; place++) {
+            int head = place % k.heads, zx = place / k.heads % pw, zy = place / k.heads / pw;
+            int y = source_of(k.h, ph, k.shift_h, k.roll, zy),
+                x = source_of(k.w, pw, k.shift_w, k.roll, zx);
+            if (y < 0 || x < 0) {
+                continue;
+            }
+            double top = -1e300, total = 0;
+            std::fill(o.begin(), o.end(), 0.0);
+            for (int pass = 0; pass < 2; pass++) {
+                for (int j = 0; j < keys; j++) {
+                    int ky = zy - zy % k.window_h + j / k.window_w,
+                        kx = zx - zx % k.window_w + j % k.window_w;
+                    int sy = source_of(k.h, ph, k.shift_h, k.roll, ky);
+                    int sx = source_of(k.w, pw, k.shift_w, k.roll, kx);
+                    if (pass == 1) {
+                        double weight = exp(s[(size_t)j] - top);
+                        total += weight;
+                        for (int c = 0; c < k.width; c++) {
+                            o[(size_t)c] += weight * element(n, sy, sx, 2, head, c);
+                        }
+                        continue;
+                    }
+                    double dot = 0, qq = 0, kk = 0;
+                    for (int c = 0; c < k.width; c++) {
+                        double a = element(n, y, x, 0, head, c), b = element(n, sy, sx, 1, head, c);
+                        dot += a * b;
+                        qq += a * a;
+                        kk += b * b;
+                    }
+                    double v = dot / sqrt((double)k.width);
+                    if (k.cosine) {
+                        v = exp(std::min((double)temperature.host[(size_t)head], log(100.0))) *
+                            dot / (std::max(sqrt(qq), 1e-12) * std::max(sqrt(kk), 1e-12));
+                    }
+                    if (k.bias) {
+                        v += bias.host[(size_t)(head * tw * (2 * k.window_h - 1) +
+                                                (ky - zy + k.window_h - 1) * tw + kx - zx +
+                                                k.window_w - 1)];
+                    }
+                    bool same = region_of(ph, k.window_h, k.shift_h, ky) ==
+                                    region_of(ph, k.window_h, k.shift_h, zy) &&
+                                region_of(pw, k.window_w, k.shift_w, kx) ==
+                                    region_of(pw, k.window_w, k.shift_w, zx);
+                    s[(size_t)j] = v + (same ? 0.0 : -100.0);
+                    top = std::max(top, s[(size_t)j]);
+                }
+            }
+            for (int c = 0; c < k.width; c++) {
+                want[(size_t)((n * k.h + y) * k.w + x) * (size_t)c1 +
+                     (size_t)(head * k.width + c)] = o[(size_t)c] / total;
+            }
+        }
+    }
+}
+
+static void check_attention(void)
+{
+    static const vt_roll P = VT_ROLL_PADDED, M = VT_ROLL_MAP;
+    static const attention_case cases[] = {{1, 1, 1, 1, 32, 1, 1, 0, 0, P, false, false, false},
+                                           {2, 14, 14, 3, 32, 7, 7, 0, 0, P, false, true, false},
+                                           {2, 14, 21, 3, 32, 7, 7, 3, 3, P, false, true, false},
+                                           {1, 9, 17, 2, 32, 7, 7, 3, 3, P, false, true, true},
+                                           {1, 9, 17, 2, 32, 7, 7, 3, 3, M, false, true, true},
+                                           {1, 13, 11, 2, 32, 7, 7, 3, 0, M, true, true, true},
+                                           {1, 16, 16, 2, 32, 8, 8, 4, 4, P, true, true, false},
+                                           {3, 10, 9, 2, 32, 4, 4, 2, 2, P, false, false, true},
+                                           {1, 6, 5, 3, 32, 3, 5, 1, 2, P, false, true, true},
+                                           {1, 14, 15, 3, 16, 7, 7, 3, 3, P, false, true, true},
+                                           {1, 14, 15, 3, 16, 8, 8, 3, 3, P, true, true, true},
+                                           {1, 14, 15, 2, 64, 7, 7, 3, 3, P, false, true, true},
+                                           {1, 16, 15, 2, 64, 8, 8, 4, 4, M, true, true, true},
+                                           {1, 12, 24, 2, 32, 12, 12, 6, 6, P, false, true, false},
+                                           {1, 25, 20, 1, 32, 14, 14, 7, 7, P, true, true, true},
+                                           {1, 16, 16, 2, 32, 16, 16, 0, 0, P, true, true, false},
+                                           {1, 20, 30, 1, 16, 24, 24, 12, 12, P, false, true, true},
+                                           {1, 13, 13, 1, 64, 9, 11, 4, 5, M, false, true, true},
+                                           {1, 7, 10, 2, 24, 7, 7, 3, 3, P, false, true, true},
+                                           {1, 5, 9, 1, 100, 5, 3, 2, 1, P, true, true, true},
+                                           {1, 13, 13, 1, 7, 9, 11, 4, 5, M, false, false, true}};
+    for (auto &k : cases) {
+        for (vt_dtype t : TYPES) {
+            size_t c = (size_t)(k.heads * k.width), pixels = (size_t)(k.n * k.h * k.w);
+            size_t table = (size_t)((2 * k.window_h - 1) * (2 * k.window_w - 1));
+            array map(t, pixels * 3 * c), dst(t, pixels * c), pad(VT_F32, 2 * c);
+            array temperature(VT_F32, (size_t)k.heads, 1.5f, 3.0f);
+            array bias(VT_F32, (size_t)k.heads * table, 2.0f);
+            std::vector<double> want(dst.count);
+            attention_reference(k, map, temperature, bias, pad, want);
+            vt_pattern pattern = {VT_PATTERN_WINDOW, k.window_h, k.window_w,
+                                  k.shift_h,         k.shift_w,  k.roll};
+            vt_shape shape = {k.n, k.h, k.w, (int64_t)c};
+            vt_cuda_attention a = attention_of(t, map.data(), dst.data(), shape, k.heads, pattern);
+            a.temperature = k.cosine ? temperature.floats() : NULL;
+            a.bias = k.bias ? bias.floats() : NULL;
+            a.pad_k = k.pad ? pad.floats() : NULL;
+            a.pad_v = k.pad ? pad.floats() + c : NULL;
+            for (int mma = 0; mma < 2; mma++) {
+                const char *reason = mma ? vt_cuda_attention_mma_refuse(&a) : NULL;
+                snprintf(
+                    label, sizeof label,
+                    "attention_%s %dx%dx%d heads %dx%d window %dx%d shift %d,%d roll %d cos %d %s",
+                    mma ? "mma" : "plain", k.n, k.h, k.w, k.heads, k.width, k.window_h, k.window_w,
+                    k.shift_h, k.shift_w, k.roll, k.cosine, name_of(t));
+                if (reason) {
+                    bool expected =
+                        t == VT_F32 || (k.width != 16 && k.width != 32 && k.width != 64);
+                    failures += !expected;
+                    continue;
+                }
+                dst.poison();
+                cudaError_t e = mma ? vt_cuda_attention_mma(&a, 0) : vt_cuda_attention_plain(&a, 0);
+                check(label, e, dst, want, t == VT_F32 ? 2e-5 : 2 * tolerance_of(t, t));
+            }
+        }
+    }
+}
+
+/* ---- times ---- */
+
+static double copy_rate;
+
+/* Median milliseconds of call(set) over sets that together exceed the L2 cache. */
+static double median_ms(int sets, const std::function<cudaError_t(int)> &call)
+{
+    cudaEvent_t start, stop;
+    must(cudaEventCreate(&start), "event");
+    must(cudaEventCreate(&stop), "event");
+    std::vector<float> times;
+    for (int round = -5; round < ROUNDS; round++) {
+        must(cudaEventRecord(start), "event");
+        for (int set = 0; set < sets; set++) {
+            must(call(set), "launch");
+        }
+        must(cudaEventRecord(stop), "event");
+        must(cudaEventSynchronize(stop), "kernel");
+        float ms;
+        must(cudaEventElapsedTime(&ms, start, stop), "event");
+        if (round >= 0) {
+            times.push_back(ms / (float)sets);
+        }
+    }
+    cudaEventDestroy(start);
+    cudaEventDestroy(stop);
+    std::sort(times.begin(), times.end());
+    return times[times.size() / 2];
+}
+
+static void report(const char *what, double ms, double bytes)
+{
+    double rate = bytes / ms * 1e-6;
+    printf("%-58s %8.4f ms %7.0f GB/s %5.1f %% of copy\n", what, ms, rate,
+           copy_rate > 0 ? 100 * rate / copy_rate : 100);
+}
+
+/* Fills half of a pool with random values of a type, and repeats them. */
+struct pool {
+    unsigned char *data = NULL;
+    size_t bytes;
+    pool(vt_dtype t, size_t n) : bytes(n)
+    {
+        size_t unit = 1 << 20;
+        std::vector<unsigned char> host(unit);
+        for (size_t i = 0; i < unit / size_of(t); i++) {
+            put(host.data(), t, i, random_unit());
+        }
+        must(cudaMalloc(&data, bytes + unit), "pool");
+        for (size_t at = 0; at < bytes; at += unit) {
+            must(cudaMemcpy(data + at, host.data(), unit, cudaMemcpyHostToDevice), "pool");
+        }
+    }
+    ~pool()
+    {
+        cudaFree(data);
+    }
+    pool(const pool &) = delete;
+};
+
+static int sets_for(size_t bytes) /* at least 256 MB in flight */
+{
+    return (int)std::min<size_t>(16, (256u << 20) / bytes + 1);
+}
+
+/* One kernel over rotating sets: `in` and `out` bytes of two pools per set. */
+static void time_map(const char *what, const pool &in, size_t in_bytes, const pool &out,
+                     size_t out_bytes, int sets,
+                     const std::function<cudaError_t(void *, void *)> &call)
+{
+    double ms = median_ms(sets, [&](int set) {
+        return call(in.data + (size_t)set * in_bytes, out.data + (size_t)set * out_bytes);
+    });
+    report(what, ms, (double)in_bytes + (double)out_bytes);
+}
+
+static void time_stage(vt_dtype t, int64_t size, int64_t c, int heads)
+{
+    vt_shape shape = {BATCH, size, size, c};
+    int64_t rows = BATCH * size * size;
+    size_t map = (size_t)(rows * c) * 2;
+    int sets = sets_for(4 * map);
+    pool in(t, (size_t)sets * 4 * map), out(t, (size_t)sets * 4 * map), vectors(VT_F32, 1 << 20);
+    const float *vector = (const float *)vectors.data;
+    for (int shift = 0; shift <= 3; shift += 3) {
+        snprintf(label, sizeof label, "attention_mma %s %lldx%lldx%lld heads %d shift %d",
+                 name_of(t), (long long)size, (long long)size, (long long)c, heads, shift);
+        time_map(label, in, 3 * map, out, map, sets, [&](void *src, void *dst) {
+            vt_pattern pattern = {VT_PATTERN_WINDOW, 7, 7, shift, shift, VT_ROLL_PADDED};
+            vt_cuda_attention a = attention_of(t, src, dst, shape, heads, pattern);
+            a.bias = vector;
+            return vt_cuda_attention_mma(&a, 0);
+        });
+        if (size == 7) {
+            break;
+        }
+    }
+    snprintf(label, sizeof label, "norm %s %lld x %lld", name_of(t), (long long)rows, (long long)c);
+    time_map(label, in, map, out, map, sets, [&](void *src, void *dst) {
+        vt_cuda_norm a = {src, NULL, dst, t, t, t, rows, c, vector, vector + c, 1e-5f};
+        return vt_cuda_norm_rows(&a, 0);
+    });
+    snprintf(label, sizeof label, "finish bias gelu %s %lld x %lld", name_of(t), (long long)rows,
+             (long long)(4 * c));
+    time_map(label, in, 4 * map, out, 4 * map, sets, [&](void *src, void *dst) {
+        vt_cuda_finish a = {src, NULL, dst, t, t, t, rows, 4 * c, vector, VT_ACT_GELU};
+        return vt_cuda_finish_rows(&a, 0);
+    });
+    snprintf(label, sizeof label, "finish bias residual %s %lld x %lld", name_of(t),
+             (long long)rows, (long long)c);
+    time_map(label, in, 2 * map, out, map, sets, [&](void *src, void *dst) {
+        const void *residual = (char *)src + map;
+        vt_cuda_finish a = {src, residual, dst, t, t, t, rows, c, vector, VT_ACT_NONE};
+        return vt_cuda_finish_rows(&a, 0);
+    });
+    if (size > 7) {
+        snprintf(label, sizeof label, "patch merging with norm %s %lldx%lldx%lld", name_of(t),
+                 (long long)size, (long long)size, (long long)c);
+        time_map(label, in, map, out, map, sets, [&](void *src, void *dst) {
+            vt_cuda_patches a = {src, dst, t, t, shape, 2, vector, vector + 4 * c, 1e-5f};
+            return vt_cuda_gather_patches(&a, 0);
+        });
+    } else {
+        time_map("mean pool", in, map, out, (size_t)(BATCH * c * 2), sets,
+                 [&](void *src, void *dst) {
+                     vt_cuda_mean a = {src, dst, t, t, shape};
+                     return vt_cuda_mean_pool(&a, 0);
+                 });
+    }
+}
+
+/* Windows beyond 64 tokens, and the plain kernel beside the fast one. */
+static void time_attention(const char *what, vt_dtype t, int n, int size, int heads, int window,
+                           bool cosine, bool plain)
+{
+    int64_t c = heads * 32;
+    size_t map = (size_t)n * (size_t)(size * size) * (size_t)c * size_of(t);
+    int sets = sets_for(4 * map);
+    pool in(t, (size_t)sets * 3 * map), out(t, (size_t)sets * map), vectors(VT_F32, 1 << 20);
+    time_map(what, in, 3 * map, out, map, sets, [&](void *src, void *dst) {
+        vt_pattern pattern = {VT_PATTERN_WINDOW, window, window, 0, 0, VT_ROLL_PADDED};
+        vt_cuda_attention a = attention_of(t, src, dst, {n, size, size, c}, heads, pattern);
+        a.temperature = cosine ? (const float *)vectors.data : NULL;
+        a.bias = (const float *)vectors.data;
+        return plain ? vt_cuda_attention_plain(&a, 0) : vt_cuda_attention_mma(&a, 0);
+    });
+}
+
+static void time_all(void)
+{
+    {
+        pool a(VT_F16, 512u << 20), b(VT_F16, 512u << 20);
+        double ms = median_ms(1, [&](int) {
+            return cudaMemcpyAsync(b.data, a.data, a.bytes, cudaMemcpyDeviceToDevice, 0);
+        });
+        copy_rate = 2.0 * (double)a.bytes / ms * 1e-6;
+        report("device copy 512 MiB", ms, 2.0 * (double)a.bytes);
+        size_t count = BATCH * 224 * 224 * 3;
+        for (vt_dtype d : {VT_F32, VT_F16}) {
+            snprintf(label, sizeof label, "layout NCHW f32 to NHWC %s 224x224x3", name_of(d));
+            time_map(label, a, count * 4, b, count * size_of(d), 8, [&](void *src, void *dst) {
+                vt_cuda_layout l = {(const float *)src, dst, d, {BATCH, 224, 224, 3},
+                                    3 * 224 * 224,      224, 1, 224 * 224};
+                return vt_cuda_to_nhwc(&l, 0);
+            });
+        }
+        for (vt_dtype s : {VT_F32, VT_F16}) {
+            snprintf(label, sizeof label, "patch embed 4x4x3 %s to f16 224x224", name_of(s));
+            time_map(label, a, count * size_of(s), b, count * 2, 8, [&](void *src, void *dst) {
+                vt_cuda_patches p = {src, dst, s, VT_F16, {BATCH, 224, 224, 3}, 4, NULL, NULL, -1};
+                return vt_cuda_gather_patches(&p, 0);
+            });
+        }
+    }
+    for (vt_dtype t : {VT_F16, VT_BF16}) {
+        time_stage(t, 56, 96, 3);
+        time_stage(t, 28, 192, 6);
+        time_stage(t, 14, 384, 12);
+        time_stage(t, 7, 768, 24);
+    }
+    static const struct {
+        vt_dtype type;
+        int n, size, heads, window;
+        bool cosine, plain;
+    } cases[] = {{VT_F16, 1, 56, 3, 7, false, false},  {VT_F16, 1, 14, 12, 7, false, false},
+                 {VT_F16, 64, 64, 3, 8, true, false},  {VT_F16, 16, 96, 4, 12, false, false},
+                 {VT_F16, 64, 64, 3, 16, true, false}, {VT_F16, 16, 96, 4, 24, true, false},
+                 {VT_F16, 64, 56, 3, 7, false, true},  {VT_F32, 64, 56, 3, 7, false, true}};
+    for (auto &k : cases) {
+        snprintf(label, sizeof label, "attention_%s %s batch %d %dx%d heads %d window %d%s",
+                 k.plain ? "plain" : "mma", name_of(k.type), k.n, k.size, k.size, k.heads, k.window,
+                 k.cosine ? " cosine" : "");
+        time_attention(label, k.type, k.n, k.size, k.heads, k.window, k.cosine, k.plain);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    bool checks = argc < 2 || strcmp(argv[1], "--time-only") != 0;
+    bool times = argc < 2 || strcmp(argv[1], "--check-only") != 0;
+    cudaDeviceProp device;
+    must(cudaGetDeviceProperties(&device, 0), "device");
+    printf("%s, %d multiprocessors, L2 %d MB\n", device.name, device.multiProcessorCount,
+           device.l2CacheSize >> 20);
+    if (checks) {
+        check_norm();
+        check_patches();
+        check_finish();
+        check_pool();
+        check_layout();
+        check_attention();
+        printf("%s: %d failed\n", failures ? "FAIL" : "all checks pass", failures);
+    }
+    if (times && !failures) {
+        time_all();
+    }
+    return failures != 0;
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The CUDA backend: one per context, for one GPU. */
+#ifndef VT_CUDA_CUDA_H
+#define VT_CUDA_CUDA_H
+
+#include <cublasLt.h>
+#include <cuda_runtime_api.h>
+
+#include "cuda/kernels.h"
+#include "ops/backend.h"
+
+typedef struct vt_cuda {
+    vt_backend base; /* first, so that a vt_backend * is a vt_cuda * */
+    const vt_allocator *allocator;
+    vt_allocator allocator_copy;
+    int device;
+    char name[96];
+    cublasLtHandle_t blas;
+} vt_cuda;
+
+static inline const vt_cuda *vt_cuda_of(const vt_backend *backend)
+{
+    return (const vt_cuda *)(const void *)backend;
+}
+
+/* Makes the backend's GPU current and remembers the caller's; vt_cuda_leave puts it back. */
+typedef struct vt_cuda_scope {
+    int previous;
+} vt_cuda_scope;
+vt_cuda_scope vt_cuda_enter(const vt_backend *backend);
+void vt_cuda_leave(vt_cuda_scope scope);
+
+/* VT_OK, or a message that names the device and what was being done. */
+vt_status vt_cuda_check(const vt_backend *backend, cudaError_t code, const char *what,
+                        vt_error *error);
+
+/* For implementations: remembers the first failure of a run. */
+void vt_cuda_note(const vt_exec *exec, const vt_record *record, cudaError_t code);
+
+/* A vector in the type of a product's result: every vector is kept as f32, bf16 and f16. */
+const void *vt_cuda_vector_as(const vt_exec *exec, vt_weight w, vt_dtype dtype);
+
+static inline vt_dtype vt_map_dtype(const vt_program *program, vt_value v)
+{
+    return v.id < 0 ? VT_F32 : program->maps[v.id].dtype;
+}
+
+/* The implementations; vt_impl_cuda_attention uses tensor cores, the other one takes any shape. */
+extern const vt_impl vt_impl_cuda_linear, vt_impl_cuda_norm, vt_impl_cuda_attention,
+    vt_impl_cuda_attention_plain, vt_impl_cuda_add, vt_impl_cuda_space_to_depth,
+    vt_impl_cuda_mean_pool, vt_impl_cuda_conv2d;
+
+#endif

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Launchers of the CUDA kernels: plain C, device pointers, an explicit stream. Each returns the
+ * status of its launch and does not wait. Maps are dense NHWC in f32, bf16 or f16; vectors are f32;
+ * statistics, softmax and sums are f32. */
+#ifndef VT_CUDA_KERNELS_H
+#define VT_CUDA_KERNELS_H
+
+#include <cuda_runtime_api.h>
+
+#include "vertebra/ops.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* dst[r] = residual[r] + (src[r] - mean) / sqrt(variance + eps) * scale + shift for `rows` rows of
+ * `cols`; scale, shift and residual may be NULL; dst may be src or residual. */
+typedef struct vt_cuda_norm {
+    const void *src, *residual;
+    void *dst;
+    vt_dtype src_dtype, residual_dtype, dst_dtype;
+    int64_t rows, cols;
+    const float *scale, *shift;
+    float eps;
+} vt_cuda_norm;
+cudaError_t vt_cuda_norm_rows(const vt_cuda_norm *args, cudaStream_t stream);
+
+/* The patch x patch pixels under each output pixel side by side as (dy, dx, c), zero outside;
+ * normalised as above when scale is not NULL or eps > 0 (eps < 0: no norm). */
+typedef struct vt_cuda_patches {
+    const void *src;
+    void *dst;
+    vt_dtype src_dtype, dst_dtype;
+    vt_shape shape; /* of src */
+    int patch;
+    const float *scale, *shift;
+    float eps;
+} vt_cuda_patches;
+cudaError_t vt_cuda_gather_patches(const vt_cuda_patches *args, cudaStream_t stream);
+
+/* dst = residual + act(src + bias[col]); bias and residual may be NULL; dst may be src. */
+typedef struct vt_cuda_finish {
+    const void *src, *residual;
+    void *dst;
+    vt_dtype src_dtype, residual_dtype, dst_dtype;
+    int64_t rows, cols;
+    const float *bias;
+    vt_activation act;
+} vt_cuda_finish;
+cudaError_t vt_cuda_finish_rows(const vt_cuda_finish *args, cudaStream_t stream);
+
+/* dst[n, c] = mean over the pixels of src[n, :, c] */
+typedef struct vt_cuda_mean {
+    const void *src;
+    void *dst;
+    vt_dtype src_dtype, dst_dtype;
+    vt_shape shape;
+} vt_cuda_mean;
+cudaError_t vt_cuda_mean_pool(const vt_cuda_mean *args, cudaStream_t stream);
+
+/* Dense convolution into an f32 map, without its activation; weight as in vt_conv2d. */
+typedef struct vt_cuda_conv2d {
+    const void *src, *weight;
+    const float *bias; /* or NULL */
+    void *dst;
+    vt_dtype src_dtype, weight_dtype;
+    vt_shape src_shape, dst_shape;
+    vt_conv2d conv; /* geometry only */
+} vt_cuda_conv2d;
+cudaError_t vt_cuda_conv2d_plain(const vt_cuda_conv2d *args, cudaStream_t stream);
+
+/* Any strides (in elements) to dense NHWC of another type. */
+typedef struct vt_cuda_layout {
+    const float *src;
+    void *dst;
+    vt_dtype dst_dtype;
+    vt_shape shape;
+    int64_t stride_n, stride_h, stride_w, stride_c;
+} vt_cuda_layout;
+cudaError_t vt_cuda_to_nhwc(const vt_cuda_layout *args, cudaStream_t stream);
+
+/* Softmax attention under a pattern, as vt_attention defines it. q, k, v and dst point at the first
+ * channel of head 0 of pixel 0 of image 0; a pixel is `*_pixel` elements from the next. bias:
+ * [heads, (2 wh - 1)(2 ww - 1)] or NULL; temperature: [heads] or NULL (dot score with `scale`);
+ * pad_k, pad_v: [heads * width] rows for tokens outside the map, or NULL (zeros). q, k and v have one
+ * type. */
+typedef struct vt_cuda_attention {
+    const void *q, *k, *v;
+    void *dst;
+    vt_dtype dtype, dst_dtype;
+    int64_t n, q_pixel, k_pixel, v_pixel, dst_pixel;
+    int h, w, heads, qk_width, v_width;
+    float scale;
+    const float *temperature, *bias, *pad_k, *pad_v;
+    vt_pattern pattern;
+} vt_cuda_attention;
+
+/* One thread block per window, head and tile of up to 32 queries, any shape. */
+cudaError_t vt_cuda_attention_plain(const vt_cuda_attention *args, cudaStream_t stream);
+
+/* Tensor cores; NULL when it takes these arguments, else the reason why not. */
+const char *vt_cuda_attention_mma_refuse(const vt_cuda_attention *args);
+cudaError_t vt_cuda_attention_mma(const vt_cuda_attention *args, cudaStream_t stream);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* linear on the GPU: cuBLASLt with bias, tanh GELU and residual in its epilogue; what it cannot do
+ * (norms, patches, erf GELU in f32, other activations) runs before or after in kernels of our own.
+ *
+ * Row-major dst[M, N] = src[M, K] weight[N, K]^T is, for the column-major library, dst^T = weight
+ * (transposed) x src^T with leading dimensions K, K, N. */
+#include <string.h>
+
+#include "cuda/cuda.h"
+
+enum { WORKSPACE = 32 << 20, LINE = 256 };
+
+/* What is decided once per plan. */
+typedef struct choice {
+    cublasLtMatmulAlgo_t algo;
+    int64_t rows, cols, depth;
+    vt_dtype in, product, out; /* operands, result of the product, destination */
+    bool gathers;              /* the operand is written to scratch first */
+    bool finishes;             /* activation, norm or residual come in a kernel behind */
+    bool residual_in_product;
+    vt_activation act_in_product;
+    size_t product_at, workspace_at, bytes; /* in the scratch */
+} choice;
+
+static size_t align_up(size_t bytes)
+{
+    return (bytes + LINE - 1) & ~(size_t)(LINE - 1);
+}
+
+static choice describe(const vt_plan_input *in, const vt_record *r)
+{
+    const vt_linear *p = &r->as.linear;
+    vt_shape d = in->program->maps[r->dst.id].shape;
+    choice c = {.rows = d.n * d.h * d.w, .cols = d.c, .depth = in->weights[p->weight.id].cols};
+    bool half = in->dtype != VT_F32;
+    c.in = in->dtype;
+    c.out = vt_map_dtype(in->program, r->dst);
+    c.gathers = p->norm_place == VT_NORM_INPUT || p->patch > 1 ||
+                vt_map_dtype(in->program, r->source[0]) != c.in;
+    bool tanh_ok = p->act == VT_ACT_GELU_TANH || (half && p->act == VT_ACT_GELU);
+    c.act_in_product = tanh_ok                  ? VT_ACT_GELU_TANH
+                       : p->act == VT_ACT_RELU ? VT_ACT_RELU
+                                               : VT_ACT_NONE;
+    bool act_left = p->act != VT_ACT_NONE && c.act_in_product == VT_ACT_NONE;
+    bool has_residual = r->source[1].id >= 0;
+    bool norm_out = p->norm_place == VT_NORM_OUTPUT;
+    c.residual_in_product = has_residual && p->act == VT_ACT_NONE && !norm_out &&
+                            vt_map_dtype(in->program, r->source[1]) == c.out;
+    c.finishes = act_left || norm_out || (has_residual && !c.residual_in_product);
+    /* what a norm or an activation still works on stays f32 */
+    c.product = c.finishes ? VT_F32 : c.out;
+    size_t at = c.gathers ? align_up((size_t)(c.rows * c.depth) * vt_dtype_size(c.in)) : 0;
+    c.product_at = at;
+    at += c.finishes ? align_up((size_t)(c.rows * c.cols) * sizeof(float)) : 0;
+    c.workspace_at = at;
+    c.bytes = at + WORKSPACE;
+    return c;
+}
+
+static size_t linear_scratch(const vt_plan_input *in, const vt_record *r)
+{
+    return describe(in, r).bytes;
+}
+
+static cudaDataType_t library_type(vt_dtype dtype)
+{
+    return dtype == VT_BF16 ? CUDA_R_16BF : dtype == VT_F16 ? CUDA_R_16F : CUDA_R_32F;
+}
+
+/* The library's description of one product. */
+typedef struct product {
+    cublasLtMatmulDesc_t desc;
+    cublasLtMatrixLayout_t weight, src, dst;
+} product;
+
+static void product_clear(product *m)
+{
+    if (m->desc) {
+        cublasLtMatmulDescDestroy(m->desc);
+    }
+    if (m->weight) {
+        cublasLtMatrixLayoutDestroy(m->weight);
+    }
+    if (m->src) {
+        cublasLtMatrixLayoutDestroy(m->src);
+    }
+    if (m->dst) {
+        cublasLtMatrixLayoutDestroy(m->dst);
+    }
+}
+
+static cublasLtEpilogue_t epilogue_of(const choice *c, bool bias)
+{
+    switch (c->act_in_product) {
+    case VT_ACT_GELU_TANH: return bias ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_GELU;
+    case VT_ACT_RELU: return bias ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_RELU;
+    default: return bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+    }
+}
+
+static bool product_make(product *m, const choice *c, bool has_bias, const void *bias)
+{
+    cublasOperation_t transpose = CUBLAS_OP_T;
+    cublasLtEpilogue_t epilogue = epilogue_of(c, has_bias);
+    uint64_t cols = (uint64_t)c->cols, rows = (uint64_t)c->rows, depth = (uint64_t)c->depth;
+    cudaDataType_t in = library_type(c->in), out = library_type(c->product);
+    *m = (product){0};
+    bool good =
+        cublasLtMatmulDescCreate(&m->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F) == 0 &&
+        cublasLtMatmulDescSetAttribute(m->desc, CUBLASLT_MATMUL_DESC_TRANSA, &transpose,
+                                       sizeof transpose) == 0 &&
+        cublasLtMatmulDescSetAttribute(m->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue,
+                                       sizeof epilogue) == 0 &&
+        cublasLtMatrixLayoutCreate(&m->weight, in, depth, cols, c->depth) == 0 &&
+        cublasLtMatrixLayoutCreate(&m->src, in, depth, rows, c->depth) == 0 &&
+        cublasLtMatrixLayoutCreate(&m->dst, out, cols, rows, c->cols) == 0;
+    if (good && has_bias) {
+        good = cublasLtMatmulDescSetAttribute(m->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias,
+                                              sizeof bias) == 0;
+    }
+    if (!good) {
+        product_clear(m);
+    }
+    return good;
+}
+
+static vt_status linear_choose(const vt_plan_input *in, const vt_record *r,
+                               const vt_allocator *allocator, void **out, vt_error *error)
+{
+    choice *c = vt_alloc(allocator, sizeof *c);
+    if (!c) {
+        return vt_error_set(error, VT_ERR_MEMORY, "out of memory for a plan");
+    }
+    *c = describe(in, r);
+    *out = c;
+    product m;
+    cublasLtMatmulPreference_t preference = NULL;
+    cublasLtMatmulHeuristicResult_t result;
+    size_t workspace = WORKSPACE;
+    int found = 0;
+    vt_cuda_scope scope = vt_cuda_enter(in->backend);
+    bool good = product_make(&m, c, r->as.linear.bias.id > 0, NULL);
+    if (good) {
+        good = cublasLtMatmulPreferenceCreate(&preference) == 0 &&
+               cublasLtMatmulPreferenceSetAttribute(preference,
+                                                    CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                                    &workspace, sizeof workspace) == 0 &&
+               cublasLtMatmulAlgoGetHeuristic(vt_cuda_of(in->backend)->blas, m.desc, m.weight,
+                                              m.src, m.dst, m.dst, preference, 1, &result,
+                                              &found) == 0 &&
+               found == 1;
+        c->algo = result.algo;
+        product_clear(&m);
+    }
+    if (preference) {
+        cublasLtMatmulPreferenceDestroy(preference);
+    }
+    vt_cuda_leave(scope);
+    return good ? VT_OK
+                : vt_error_set(error, VT_ERR_DEVICE,
+                               "cuBLASLt has no product for %lld x %lld x %lld",
+                               (long long)c->rows, (long long)c->cols, (long long)c->depth);
+}
+
+/* The operand as the product wants it: patches, norm, type. */
+static cudaError_t gather(const vt_exec *exec, const vt_record *r, const choice *c)
+{
+    const vt_linear *p = &r->as.linear;
+    vt_dtype src = vt_map_dtype(exec->program, r->source[0]);
+    bool norm = p->norm_place == VT_NORM_INPUT;
+    const float *scale = norm ? vt_exec_vector(exec, p->norm.scale) : NULL;
+    const float *shift = norm ? vt_exec_vector(exec, p->norm.shift) : NULL;
+    if (p->patch == 1 && norm) {
+        return vt_cuda_norm_rows(&(vt_cuda_norm){.src = vt_exec_map(exec, r->source[0]),
+                                                 .dst = exec->scratch,
+                                                 .src_dtype = src,
+                                                 .dst_dtype = c->in,
+                                                 .rows = c->rows,
+                                                 .cols = c->depth,
+                                                 .scale = scale,
+                                                 .shift = shift,
+                                                 .eps = p->norm.eps},
+                                 exec->stream);
+    }
+    return vt_cuda_gather_patches(&(vt_cuda_patches){.src = vt_exec_map(exec, r->source[0]),
+                                                     .dst = exec->scratch,
+                                                     .src_dtype = src,
+                                                     .dst_dtype = c->in,
+                                                     .shape = vt_exec_shape(exec, r->source[0]),
+                                                     .patch = p->patch,
+                                                     .scale = scale,
+                                                     .shift = shift,
+                                                     .eps = norm ? p->norm.eps : -1.0f},
+                                  exec->stream);
+}
+
+/* Activation, norm and residual that the product could not take. */
+static cudaError_t finish(const vt_exec *exec, const vt_record *r, const choice *c, void *result)
+{
+    const vt_linear *p = &r->as.linear;
+    bool norm = p->norm_place == VT_NORM_OUTPUT;
+    bool act = p->act != VT_ACT_NONE && c->act_in_product == VT_ACT_NONE;
+    const void *residual = vt_exec_map(exec, r->source[1]);
+    cudaError_t code = cudaSuccess;
+    if (act || !norm) {
+        code = vt_cuda_finish_rows(
+            &(vt_cuda_finish){.src = result,
+                              .residual = norm ? NULL : residual,
+                              .dst = norm ? result : vt_exec_map(exec, r->dst),
+                              .src_dtype = c->product,
+                              .residual_dtype = vt_map_dtype(exec->program, r->source[1]),
+                              .dst_dtype = norm ? c->product : c->out,
+                              .rows = c->rows,
+                              .cols = c->cols,
+                              .act = act ? p->act : VT_ACT_NONE},
+            exec->stream);
+    }
+    if (norm && code == cudaSuccess) {
+        code = vt_cuda_norm_rows(
+            &(vt_cuda_norm){.src = result,
+                            .residual = residual,
+                            .dst = vt_exec_map(exec, r->dst),
+                            .src_dtype = c->product,
+                            .residual_dtype = vt_map_dtype(exec->program, r->source[1]),
+                            .dst_dtype = c->out,
+                            .rows = c->rows,
+                            .cols = c->cols,
+                            .scale = vt_exec_vector(exec, p->norm.scale),
+                            .shift = vt_exec_vector(exec, p->norm.shift),
+                            .eps = p->norm.eps},
+            exec->stream);
+    }
+    return code;
+}
+
+static void linear_run(const vt_exec *exec, const vt_record *r)
+{
+    const choice *c = exec->choice;
+    const vt_linear *p = &r->as.linear;
+    char *scratch = exec->scratch;
+    const void *src = vt_exec_map(exec, r->source[0]);
+    void *result = c->finishes ? scratch + c->product_at : vt_exec_map(exec, r->dst);
+    if (c->gathers) {
+        vt_cuda_note(exec, r, gather(exec, r, c));
+        src = scratch;
+    }
+    product m;
+    float one = 1.0f, beta = c->residual_in_product ? 1.0f : 0.0f;
+    const void *residual = c->residual_in_product ? vt_exec_map(exec, r->source[1]) : result;
+    bool good = product_make(&m, c, p->bias.id > 0, vt_cuda_vector_as(exec, p->bias, c->product));
+    if (good) {
+        good = cublasLtMatmul(vt_cuda_of(exec->backend)->blas, m.desc, &one,
+                              exec->weights[p->weight.id].data, m.weight, src, m.src, &beta,
+                              residual, m.dst, result, m.dst, &c->algo, scratch + c->workspace_at,
+                              WORKSPACE, exec->stream) == CUBLAS_STATUS_SUCCESS;
+        product_clear(&m);
+    }
+    if (!good) {
+        vt_cuda_note(exec, r, cudaErrorLaunchFailure);
+        return;
+    }
+    if (c->finishes) {
+        vt_cuda_note(exec, r, finish(exec, r, c, result));
+    }
+}
+
+const vt_impl vt_impl_cuda_linear = {.name = "cublasLt",
+                                     .scratch = linear_scratch,
+                                     .run = linear_run,
+                                     .choose = linear_choose};

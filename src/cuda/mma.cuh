@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Half-precision tiles in shared memory and the tensor-core products on them (sm_80 and later).
+ *
+ * A tile is rows of D elements (D = 16, 32, 64), cut into chunks of 8 (16 bytes). Chunk c of row r
+ * lies where chunk c ^ swizzle(r) would: 8 rows of one chunk then touch every bank once, so that
+ * neither ldmatrix nor the 16-byte copies meet bank conflicts. Tiles start at multiples of 128
+ * bytes, hence chunk c + d of a row is at (address of chunk c) ^ (16 d) where c has no bit of d.
+ *
+ * Fragments are those of mma.m16n8k16: lane l = 4 g + t holds of a 16 x 8 accumulator the elements
+ * (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1). */
+#ifndef VT_CUDA_MMA_CUH
+#define VT_CUDA_MMA_CUH
+
+#include "cuda/convert.cuh"
+
+template <int D> __device__ __forceinline__ uint32_t vt_tile_offset(int row, int chunk)
+{
+    constexpr int chunks = D / 8, rows_per_line = 8 / chunks; /* 128 bytes: all banks */
+    return (uint32_t)(row * D * 2 + ((chunk ^ (row / rows_per_line % chunks)) << 4));
+}
+
+__device__ __forceinline__ uint32_t vt_shared_address(const void *p)
+{
+    return (uint32_t)__cvta_generic_to_shared(p);
+}
+
+__device__ __forceinline__ void vt_copy_async(uint32_t dst, const void *src)
+{
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(dst), "l"(src) : "memory");
+}
+__device__ __forceinline__ void vt_copy_async_commit(void)
+{
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+/* Until all copies of this thread have landed; a barrier makes them visible to the others. */
+__device__ __forceinline__ void vt_copy_async_wait(void)
+{
+    asm volatile("cp.async.wait_group 0;" ::: "memory");
+}
+
+__device__ __forceinline__ void vt_store_shared(uint32_t dst, uint4 x)
+{
+    asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(dst), "r"(x.x), "r"(x.y),
+                 "r"(x.z), "r"(x.w)
+                 : "memory");
+}
+__device__ __forceinline__ void vt_store_shared(uint32_t dst, uint32_t x)
+{
+    asm volatile("st.shared.u32 [%0], %1;" ::"r"(dst), "r"(x) : "memory");
+}
+__device__ __forceinline__ uint4 vt_load_shared(uint32_t src)
+{
+    uint4 x;
+    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
+                 : "r"(src)
+                 : "memory");
+    return x;
+}
+
+/* Four 8 x 8 blocks; lane l gives the address of row l % 8 of block l / 8 */
+__device__ __forceinline__ void vt_load_blocks(uint32_t src, uint32_t (&r)[4])
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(src)
+                 : "memory");
+}
+__device__ __forceinline__ void vt_load_blocks_transposed(uint32_t src, uint32_t (&r)[4])
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(src)
+                 : "memory");
+}
+
+/* Two floats as a register of two halves, the first in the low bits. */
+template <typename T> __device__ __forceinline__ uint32_t vt_pack2(float low, float high);
+template <> __device__ __forceinline__ uint32_t vt_pack2<__half>(float low, float high)
+{
+    uint32_t r;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+    return r;
+}
+template <> __device__ __forceinline__ uint32_t vt_pack2<__nv_bfloat16>(float low, float high)
+{
+    uint32_t r;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+    return r;
+}
+
+/* d = a b + c, 16 x 8 x 16 */
+template <typename T>
+__device__ __forceinline__ void vt_mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0,
+                                       uint32_t b1, const float (&c)[4]);
+#define VT_MMA(type)                                                                               \
+    asm("mma.sync.aligned.m16n8k16.row.col.f32." type "." type ".f32 "                             \
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%10, %11, %12, %13};"                      \
+        : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])                                           \
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "f"(c[0]), "f"(c[1]),      \
+          "f"(c[2]), "f"(c[3]))
+template <>
+__device__ __forceinline__ void vt_mma<__half>(float (&d)[4], const uint32_t (&a)[4], uint32_t b0,
+                                               uint32_t b1, const float (&c)[4])
+{
+    VT_MMA("f16");
+}
+template <>
+__device__ __forceinline__ void vt_mma<__nv_bfloat16>(float (&d)[4], const uint32_t (&a)[4],
+                                                      uint32_t b0, uint32_t b1, const float (&c)[4])
+{
+    VT_MMA("bf16");
+}
+#undef VT_MMA
+
+/* 2^x */
+__device__ __forceinline__ float vt_exp2(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+/* The 16 rows from `row` of a tile as the left operand of D / 16 products. */
+template <int D>
+__device__ __forceinline__ void vt_load_left(uint32_t tile, int row, int lane,
+                                             uint32_t (&a)[D / 16][4])
+{
+    uint32_t base = tile + vt_tile_offset<D>(row + lane % 16, lane / 16);
+#pragma unroll
+    for (int step = 0; step < D / 16; step++) {
+        vt_load_blocks(base ^ (uint32_t)(step << 5), a[step]);
+    }
+}
+
+/* s = init + a k^T over 8 N keys, the first of a tile: s[i] is the accumulator of keys 8i .. 8i
+ * + 7. s and init may be the same. For D = 16 and odd N the tile has 8 rows more. */
+template <typename T, int D, int N>
+__device__ __forceinline__ void vt_multiply_keys(const uint32_t (&a)[D / 16][4], uint32_t tile,
+                                                 int lane, const float (&init)[N][4],
+                                                 float (&s)[N][4])
+{
+    constexpr int chunks = D / 8, blocks = N * chunks;
+    int row = D == 16 ? lane / 16 * 8 + lane % 8 : lane % 8;
+    uint32_t base = tile + vt_tile_offset<D>(row, D == 16 ? lane / 8 % 2 : lane / 8);
+#pragma unroll
+    for (int block = 0; block < blocks; block += 4) {
+        uint32_t r[4];
+        uint32_t address = base ^ (uint32_t)((D == 64 ? block % chunks : 0) << 4);
+        vt_load_blocks(address + (uint32_t)(block / chunks * 8 * D * 2), r);
+#pragma unroll
+        for (int half = 0; half < 4; half += 2) {
+            int i = (block + half) / chunks, step = (block + half) % chunks / 2;
+            if (i < N && step == 0) {
+                vt_mma<T>(s[i], a[0], r[half], r[half + 1], init[i]);
+            } else if (i < N) {
+                vt_mma<T>(s[i], a[step], r[half], r[half + 1], s[i]);
+            }
+        }
+    }
+}
+
+/* o += p v over the 16 keys from `row` of a tile: o[c] is the accumulator of channels 8c .. 8c + 7.
+ */
+template <typename T, int D>
+__device__ __forceinline__ void vt_multiply_values(const uint32_t (&p)[4], uint32_t tile, int row,
+                                                   int lane, float (&o)[D / 8][4])
+{
+    uint32_t base = tile + vt_tile_offset<D>(lane % 16, lane / 16) + (uint32_t)(row * D * 2);
+#pragma unroll
+    for (int c = 0; c < D / 8; c += 2) {
+        uint32_t r[4];
+        vt_load_blocks_transposed(base ^ (uint32_t)(c << 4), r);
+        vt_mma<T>(o[c], p, r[0], r[1], o[c]);
+        vt_mma<T>(o[c + 1], p, r[2], r[3], o[c + 1]);
+    }
+}
+
+/* dst = the two halves of an accumulator times factors, as elements of rows row + g, row + g + 8 of
+ * a tile, chunk c. */
+template <typename T, int D>
+__device__ __forceinline__ void vt_store_rows(uint32_t tile, int row, int lane, float low_factor,
+                                              float high_factor, const float (&o)[D / 8][4])
+{
+    int g = lane / 4, t = lane % 4;
+#pragma unroll
+    for (int c = 0; c < D / 8; c++) {
+        vt_store_shared(tile + vt_tile_offset<D>(row + g, c) + 4 * (uint32_t)t,
+                        vt_pack2<T>(o[c][0] * low_factor, o[c][1] * low_factor));
+        vt_store_shared(tile + vt_tile_offset<D>(row + g + 8, c) + 4 * (uint32_t)t,
+                        vt_pack2<T>(o[c][2] * high_factor, o[c][3] * high_factor));
+    }
+}
+
+#endif

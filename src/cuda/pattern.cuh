@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The index rule of src/ops/pattern.h for the device: which pixel stands at which place of which
+ * window, and which region it belongs to. Coordinates within one image fit 32 bits. */
+#ifndef VT_CUDA_PATTERN_CUH
+#define VT_CUDA_PATTERN_CUH
+
+#include "cuda/kernels.h"
+
+#define VT_CUDA_MASK_VALUE (-100.0f)
+
+/* One axis. Place z of the padded and rolled map shows map coordinate (z + roll) mod bound, if z
+ * < bound and that is < size; bound is what the roll wraps at. */
+typedef struct vt_window_axis {
+    int size, bound, roll;
+    int window, shift, windows;
+} vt_window_axis;
+
+typedef struct vt_window_map {
+    vt_window_axis rows, cols;
+    int tokens;          /* of a window */
+    unsigned reciprocal; /* 2^20 / window width, rounded up */
+} vt_window_map;
+
+static inline vt_window_axis vt_window_axis_make(int size, int window, int shift, vt_roll rule)
+{
+    vt_window_axis a = {};
+    a.size = size;
+    a.window = window;
+    a.shift = shift;
+    a.windows = (size + window - 1) / window;
+    a.bound = rule == VT_ROLL_MAP ? size : a.windows * window;
+    a.roll = shift % a.bound;
+    return a;
+}
+
+static inline vt_window_map vt_window_map_make(const vt_cuda_attention *a)
+{
+    const vt_pattern *p = &a->pattern;
+    vt_window_map map = {};
+    map.rows = vt_window_axis_make(a->h, p->window_h, p->shift_h, p->roll);
+    map.cols = vt_window_axis_make(a->w, p->window_w, p->shift_w, p->roll);
+    map.tokens = p->window_h * p->window_w;
+    map.reciprocal = ((1u << 20) + (unsigned)p->window_w - 1) / (unsigned)p->window_w;
+    return map;
+}
+
+static inline int64_t vt_window_count(const vt_cuda_attention *a, const vt_window_map *map)
+{
+    return a->n * map->rows.windows * map->cols.windows;
+}
+
+/* Why no kernel can take these arguments, or NULL. */
+static inline const char *vt_attention_refuse(const vt_cuda_attention *a)
+{
+    const vt_pattern *p = &a->pattern;
+    if (p->kind != VT_PATTERN_WINDOW) {
+        return "the pattern is not made of windows";
+    }
+    if (a->h < 1 || a->w < 1 || a->h > 1 << 24 || a->w > 1 << 24 ||
+        (int64_t)a->h * a->w > 1 << 30) {
+        return "the map is empty or beyond 2^30 pixels";
+    }
+    if (p->window_h < 1 || p->window_w < 1 || p->window_h > 1 << 12 || p->window_w > 1 << 12 ||
+        p->shift_h < 0 || p->shift_w < 0 || p->shift_h >= p->window_h ||
+        p->shift_w >= p->window_w) {
+        return "the window or its shift is out of range";
+    }
+    return a->heads < 1 || a->qk_width < 1 || a->v_width < 1 ? "there are no heads" : NULL;
+}
+
+__device__ __forceinline__ int vt_axis_source(const vt_window_axis &a, int z)
+{
+    int source = z + a.roll;
+    source -= source >= a.bound ? a.bound : 0;
+    return z < a.bound && source < a.size ? source : -1;
+}
+
+__device__ __forceinline__ int vt_axis_region(const vt_window_axis &a, int z)
+{
+    int padded = a.windows * a.window;
+    if (a.shift == 0 || z >= padded - a.shift) {
+        return 2;
+    }
+    return z >= padded - a.window ? 1 : 0;
+}
+
+/* token / window width without a division, for tokens below VT_WINDOW_ROW_TOKENS: the product is
+ * off by less than token / 2^20, which is below 1 / width. */
+enum { VT_WINDOW_ROW_TOKENS = 1024 };
+__device__ __forceinline__ int vt_window_row(const vt_window_map &m, int token)
+{
+    return (int)((unsigned)token * m.reciprocal >> 20);
+}
+
+/* Pixel index within its image at place (zy, zx), or -1 where there is only padding. */
+__device__ __forceinline__ int vt_window_pixel(const vt_window_map &m, int zy, int zx)
+{
+    int y = vt_axis_source(m.rows, zy), x = vt_axis_source(m.cols, zx);
+    return y < 0 || x < 0 ? -1 : y * m.cols.size + x;
+}
+
+__device__ __forceinline__ int vt_window_region(const vt_window_map &m, int zy, int zx)
+{
+    return 3 * vt_axis_region(m.rows, zy) + vt_axis_region(m.cols, zx);
+}
+
+/* Does the window with its first token at (zy, zx) hold more than one region? */
+__device__ __forceinline__ bool vt_window_at_seam(const vt_window_map &m, int zy, int zx)
+{
+    return (m.rows.shift > 0 && zy == (m.rows.windows - 1) * m.rows.window) ||
+           (m.cols.shift > 0 && zx == (m.cols.windows - 1) * m.cols.window);
+}
+
+#endif
