@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Published namings of Swin: files written here under every publisher's names, with the key lists of
- * tests/fixtures/swin, must give the very network that timm's names give. And files that do not fit. */
+/* Published namings of Swin: files written here under every publisher's names, with the key lists
+ * of tests/fixtures/swin, must give the very network that timm's names give. And files that do not
+ * fit. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -65,7 +66,7 @@ static int tear_down(void **state)
     return unlink(path);
 }
 
-/* ---- files under other names -------------------------------------------------------------------- */
+/* ---- files under other names ----------------------------------------------------------------- */
 
 /* How much of the list to write. */
 enum { OWN_NORMS = 1, BUFFERS = 2 };
@@ -198,7 +199,7 @@ static void same_output(const vt_model *got, const vt_model *want, const char *o
     free(b.data);
 }
 
-/* ---- namings with a head -------------------------------------------------------------------------- */
+/* ---- namings with a head --------------------------------------------------------------------- */
 
 static const struct {
     const char *list, *dialect, *model;
@@ -271,7 +272,7 @@ static void test_unexpected_alone(void **state)
     }
 }
 
-/* ---- namings of dense prediction ------------------------------------------------------------------- */
+/* ---- namings of dense prediction ------------------------------------------------------------- */
 
 static const char *const dense_lists[][2] = {{"fork_keys", "authors' dense forks"},
                                              {"mm_keys", "mmdetection/mmsegmentation"}};
@@ -392,7 +393,7 @@ static void test_own_norms(void **state)
     }
 }
 
-/* ---- heads ------------------------------------------------------------------------------------------ */
+/* ---- heads ----------------------------------------------------------------------------------- */
 
 static vt_context *ctx;
 static model_writer file; /* the tensors of V1 under timm's names */
@@ -455,7 +456,8 @@ static void test_no_head(void **state)
     writer_remove(&file, "head.fc.weight");
     writer_remove(&file, "head.fc.bias");
     writer_save(&file, path, NULL);
-    vt_model *got = load(ctx, V1, VT_WINDOW_AUTO), *want = golden_model(ctx, V1, VT_WINDOW_PAD, 0, 0);
+    vt_model *got = load(ctx, V1, VT_WINDOW_AUTO);
+    vt_model *want = golden_model(ctx, V1, VT_WINDOW_PAD, 0, 0);
     assert_int_equal(vt_model_classes(got), 0);
     same_output(got, want, "embedding", "no head");
     same_output(got, want, "C5", "no head");
@@ -478,7 +480,7 @@ static void test_no_name(void **state)
     expect_error(try_load(ctx, "swin_nona", &error), VT_ERR_NOT_FOUND, &error, "swin_nona");
 }
 
-/* ---- files that do not fit ---------------------------------------------------------------------------- */
+/* ---- files that do not fit ------------------------------------------------------------------- */
 
 static void test_all_mistakes_in_one_message(void **state)
 {
@@ -550,10 +552,10 @@ static void test_split_mistakes(void **state)
     writer_clear(&w);
 }
 
-/* ---- bias tables of another window ---------------------------------------------------------------------- */
+/* ---- bias tables of another window ----------------------------------------------------------- */
 
-/* Bicubic resize of a square along both axes by two matrices: row i of a matrix holds the weights of
- * the source places for target place i (half-pixel centres, places outside repeat the edge). The
+/* Bicubic resize of a square along both axes by two matrices: row i of a matrix holds the weights
+ * of the source places for target place i (half-pixel centres, places outside repeat the edge). The
  * kernel is Keys' with a = -0.75, in its usual two pieces. */
 static void resize_matrix(int from, int to, double *m)
 {
@@ -645,7 +647,7 @@ static void test_table_of_no_window(void **state)
     expect_error(try_load(ctx, V1, &error), VT_ERR_MISMATCH, &error, "file has [13,39]");
 }
 
-/* ---- element types ---------------------------------------------------------------------------------------- */
+/* ---- element types --------------------------------------------------------------------------- */
 
 static void test_half_files(void **state)
 {

@@ -13,7 +13,7 @@
 #include "support/model_compare.h"
 #include "support/model_golden.h"
 
-/* ---- the rule ---------------------------------------------------------------------------------- */
+/* ---- the rule -------------------------------------------------------------------------------- */
 
 typedef struct known_values {
     const char *key;
@@ -120,7 +120,7 @@ static void test_known_picture(void **state)
     free(single);
 }
 
-/* ---- the families ------------------------------------------------------------------------------ */
+/* ---- the families ---------------------------------------------------------------------------- */
 
 static void expect_row(const vt_golden_case *k, const network_output *got, const char *device)
 {

@@ -32,8 +32,8 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* Whether map `id` holds a value that somebody still wants while record `i` runs; the input is there
- * before record 0. */
+/* Whether map `id` holds a value that somebody still wants while record `i` runs; the input is
+ * there before record 0. */
 static bool alive(const vt_program *p, int32_t id, size_t i)
 {
     size_t made = p->record_count;
@@ -97,7 +97,7 @@ static size_t check_places(const vt_plan *plan)
     return worst;
 }
 
-/* ---- made-up programs -------------------------------------------------------------------------- */
+/* ---- made-up programs ------------------------------------------------------------------------ */
 
 /* A random tangle of records over maps of many sizes; some maps are outputs. */
 static void record_tangle(test_program *t, uint32_t seed)
@@ -223,7 +223,7 @@ static void test_outputs_survive(void **state)
     }
 }
 
-/* ---- networks ---------------------------------------------------------------------------------- */
+/* ---- networks -------------------------------------------------------------------------------- */
 
 static void plan_network(const vt_model *model, vt_shape input, const char *const *outputs,
                          int count, vt_dtype dtype, vt_plan *plan)

@@ -135,6 +135,9 @@ static void test_bad_operands(void **state)
                    "norm: an operand is missing");
     expect_failure(vt_op_add(b, vt_input(b), vt_op_mean_pool(b, vt_input(b))), VT_ERR_ARGUMENT,
                    "add: the shapes differ");
+    vt_linear narrow = {.weight = random_matrix(&t, 5, 6, 1)};
+    vt_value five = vt_op_linear(b, vt_input(b), &narrow);
+    expect_failure(vt_op_add(b, vt_input(b), five), VT_ERR_ARGUMENT, "add: the shapes differ");
     expect_failure(vt_op_space_to_depth(b, vt_input(b), 0), VT_ERR_ARGUMENT, "block = 0");
     expect_failure(vt_op_space_to_depth(b, vt_input(b), -3), VT_ERR_ARGUMENT, "block = -3");
     vt_linear none = {.act = VT_ACT_NONE};
@@ -304,7 +307,7 @@ static void test_output_of_nothing(void **state)
     expect_failure(VT_NO_VALUE, VT_ERR_ARGUMENT, "logits");
 }
 
-/* ---- cost -------------------------------------------------------------------------------------- */
+/* ---- cost ------------------------------------------------------------------------------------ */
 
 static void expect_cost(double flops, double bytes)
 {
@@ -342,7 +345,7 @@ static void test_cost(void **state)
     expect_cost(2 * pixels * 35 * (2 + 2), in + 4 * pixels * 2);
 }
 
-/* ---- select ------------------------------------------------------------------------------------ */
+/* ---- select ---------------------------------------------------------------------------------- */
 
 /* x -> a -> b -> c, a -> d, e on its own; outputs named after the maps. */
 static void record_tree(void)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Code outside the library composes and registers a backbone, from the public headers alone: a small
- * residual convolution network with weights that are put in another order and derived ones. What it
- * must answer is computed here by hand. A larger one is in support/model_nano_v2.c. */
+/* Code outside the library composes and registers a backbone, from the public headers alone: a
+ * small residual convolution network with weights that are put in another order and derived ones.
+ * What it must answer is computed here by hand. A larger one is in support/model_nano_v2.c. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -114,7 +114,7 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* ---- the network, by hand ----------------------------------------------------------------------- */
+/* ---- the network, by hand -------------------------------------------------------------------- */
 
 /* C2 [h, w, WIDTH] of a dense NCHW picture of 2h - 1 or 2h rows. */
 static void toy_c2(const float *in, int rows, int h, int w, double gain, double *out)
@@ -124,7 +124,8 @@ static void toy_c2(const float *in, int rows, int h, int w, double gain, double 
     for (int p = 0; p < h * w; p++) {
         double stem[WIDTH];
         for (int o = 0; o < WIDTH; o++) {
-            stem[o] = gain * (double)golden_value("stem.0.offset", 1, offset_shape, (uint32_t)o) + 1;
+            double offset = (double)golden_value("stem.0.offset", 1, offset_shape, (uint32_t)o);
+            stem[o] = gain * offset + 1;
             for (int i = 0; i < 27; i++) {
                 int c = i / 9, y = p / w * 2 + i / 3 % 3 - 1, x = p % w + i % 3 - 1;
                 if (y >= 0 && y < rows && x >= 0 && x < w) {
@@ -210,7 +211,7 @@ static void test_description(void **state)
     vt_model_destroy(&model);
 }
 
-/* ---- the list of models --------------------------------------------------------------------------- */
+/* ---- the list of models ---------------------------------------------------------------------- */
 
 static void test_list(void **state)
 {
@@ -233,6 +234,7 @@ static void test_list(void **state)
     assert_ptr_equal(vt_variant_find(ctx, "toy_strong.in1k", &family), &toy_variants[1]);
     assert_ptr_equal(family, &toy);
     assert_null(vt_variant_find(ctx, "toy_stron", NULL));
+    assert_null(vt_variant_find(ctx, "toy_weaker", NULL));
     assert_null(vt_variant_find(ctx, "", NULL));
     assert_null(vt_variant_find(ctx, ".toy", NULL));
     assert_null(vt_variant_at(ctx, SIZE_MAX, NULL));
@@ -255,7 +257,7 @@ static void test_names_are_taken(void **state)
     vt_context_destroy(&second);
 }
 
-/* ---- mistakes of a backbone's author ---------------------------------------------------------------- */
+/* ---- mistakes of a backbone's author --------------------------------------------------------- */
 
 static const char *mistake;
 

@@ -38,7 +38,7 @@ static void test_order_of_bits(void **state)
     assert_null(vt_rewrites[5].name); /* a new rewrite wants cases below */
 }
 
-/* ---- pieces of programs; each names its outputs itself ---------------------------------------- */
+/* ---- pieces of programs; each names its outputs itself --------------------------------------- */
 
 static vt_value linear(test_program *t, vt_value x, int out, uint32_t seed)
 {
@@ -313,7 +313,7 @@ static void blocks(test_program *t)
     out(t, "y", vt_op_add(&t->builder, x, y));
 }
 
-/* ---- the table --------------------------------------------------------------------------------- */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 typedef struct rewrite_case {
     const char *name;
@@ -460,7 +460,7 @@ static void test_uses(void **state)
     program_end(&t);
 }
 
-/* ---- a whole network --------------------------------------------------------------------------- */
+/* ---- a whole network ------------------------------------------------------------------------- */
 
 static const char *const outputs[] = {"logits", "embedding", "cam", "C2", "C3", "C4", "C5"};
 enum { OUTPUTS = sizeof outputs / sizeof outputs[0] };

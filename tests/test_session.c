@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Sessions: any shape at any time in bounded memory, no allocation once prepared, inputs of any
  * strides, stopping, and errors that leave everything usable. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -72,7 +73,7 @@ static void close_all(fixture *f)
 
 #define FOR_EACH_DEVICE(d) for (const char *const *d = test_devices; *d; d++)
 
-/* ---- plans -------------------------------------------------------------------------------------- */
+/* ---- plans ----------------------------------------------------------------------------------- */
 
 static void test_thousand_shapes(void **state)
 {
@@ -170,7 +171,7 @@ static void test_memory_query(void **state)
     }
 }
 
-/* ---- inputs ------------------------------------------------------------------------------------- */
+/* ---- inputs ---------------------------------------------------------------------------------- */
 
 enum { N = 2, H = 21, W = 18 };
 
@@ -247,7 +248,7 @@ static void test_stride_zero(void **state)
     close_all(&f);
 }
 
-/* ---- errors ------------------------------------------------------------------------------------- */
+/* ---- errors ---------------------------------------------------------------------------------- */
 
 static void test_bad_inputs(void **state)
 {
@@ -373,7 +374,7 @@ static void test_output_names_are_copied(void **state)
     close_all(&f);
 }
 
-/* ---- stopping, profiles -------------------------------------------------------------------------- */
+/* ---- stopping, profiles ---------------------------------------------------------------------- */
 
 static void test_cancel_forward(void **state)
 {
@@ -458,6 +459,29 @@ static void test_profile(void **state)
     }
 }
 
+/* A picture that is not finite goes through, unless somebody asked to be told. */
+static void test_check_range(void **state)
+{
+    (void)state;
+    FOR_EACH_DEVICE(device) {
+        fixture f;
+        float picture[3 * 16 * 16];
+        open_session(&f, *device, NULL, 0);
+        vt_golden_picture(1, 16, 16, picture);
+        vt_tensor input = vt_tensor_nchw(picture, VT_F32, 1, 3, 16, 16);
+        picture[77] = INFINITY;
+        expect_status(vt_session_forward(f.session, &input, &f.error), VT_OK, &f.error);
+        vt_session_destroy(&f.session);
+        vt_session_settings settings = {.check_range = true};
+        expect_status(vt_session_create(&f.session, f.model, &settings, &f.error), VT_OK, &f.error);
+        expect_status(vt_session_forward(f.session, &input, &f.error), VT_ERR_NUMERIC, &f.error);
+        assert_true(f.error.message[0] != '\0');
+        picture[77] = 0.5f;
+        expect_status(vt_session_forward(f.session, &input, &f.error), VT_OK, &f.error);
+        close_all(&f);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -475,6 +499,7 @@ int main(void)
         cmocka_unit_test(test_cancel_forward),
         cmocka_unit_test(test_cancel_loading),
         cmocka_unit_test(test_profile),
+        cmocka_unit_test(test_check_range),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

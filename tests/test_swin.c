@@ -56,7 +56,7 @@ static void floats(const json_t *array, float *out, size_t count)
     }
 }
 
-/* ---- one case ---------------------------------------------------------------------------------- */
+/* ---- one case -------------------------------------------------------------------------------- */
 
 /* Names of the fixtures that differ from the library's. */
 static const char *library_name(const char *name)
@@ -73,7 +73,7 @@ static const char *library_name(const char *name)
     return name;
 }
 
-/* False for the rule that the library does not offer: timm since 1.0.31, which rounds map sizes up. */
+/* False for the rule that the library does not offer: timm since 1.0.31 rounds map sizes up. */
 static bool rule_of(const char *name, vt_window_rule *rule)
 {
     if (strcmp(name, "timm") == 0) {
@@ -216,7 +216,7 @@ static void test_fixtures_ref(void **state)
     assert_true(done >= (test_slow_ones() ? 6 : 2));
 }
 
-/* ---- batches, odd sizes ------------------------------------------------------------------------- */
+/* ---- batches, odd sizes ---------------------------------------------------------------------- */
 
 static const struct {
     const char *model;
@@ -276,7 +276,7 @@ static void test_batches(void **state)
     }
 }
 
-/* ---- parameters --------------------------------------------------------------------------------- */
+/* ---- parameters ------------------------------------------------------------------------------ */
 
 /* As the papers' code counts them, with the published head. */
 static const struct {
@@ -340,7 +340,7 @@ static void test_cam(void **state)
     (void)state;
     for (int d = 0; test_devices[d]; d++) {
         vt_context *context = test_context(test_devices[d]);
-        vt_model *model = golden_model(context, "swin_nano_patch4_window7_224", VT_WINDOW_PAD, 0, 0);
+        vt_model *model = golden_model(context, sizes[0].model, VT_WINDOW_PAD, 0, 0);
         network_output cam = run_network(model, "cam", 1, 70, 130);
         network_output logits = run_network(model, "logits", 1, 70, 130);
         assert_int_equal(cam.c, logits.c);

@@ -99,7 +99,7 @@ static void test_thread_counts(void **state)
     }
 }
 
-/* ---- instruction sets ---------------------------------------------------------------------------- */
+/* ---- instruction sets ------------------------------------------------------------------------ */
 
 static bool offered(vt_isa isa)
 {
@@ -138,7 +138,7 @@ static void test_instruction_sets(void **state)
     }
 }
 
-/* ---- several threads of the caller ---------------------------------------------------------------- */
+/* ---- several threads of the caller ----------------------------------------------------------- */
 
 typedef struct worker {
     const vt_model *model;
@@ -215,7 +215,7 @@ static void test_sessions_share_a_model(void **state)
     check_sharing("cpu", "swin_nano_patch4_window7_224");
 }
 
-/* ---- settings ------------------------------------------------------------------------------------- */
+/* ---- settings -------------------------------------------------------------------------------- */
 
 static void test_settings(void **state)
 {

@@ -13,7 +13,7 @@ typedef struct plain_attention {
     vt_roll roll;
     float scale;
     const float *temperature; /* [heads], or NULL */
-    const float *table;       /* [(2 window_h - 1) (2 window_w - 1), heads], query minus key; NULL */
+    const float *table; /* [(2 window_h - 1) (2 window_w - 1), heads], query minus key; or NULL */
     const float *k_pad, *v_pad; /* rows outside the map, or NULL: zeros */
     const float *q, *k, *v;     /* dense [n, h, w, heads * width] */
 } plain_attention;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The smallest network that uses every layer: for tests that run it thousands of times. Two stages
- * of two blocks, 8 and 16 channels, windows of 4: "tiny_v1" and "tiny_v2". Its names are Swin's, and
- * files may also have them below "model." with q, k and v apart (dialect "split"). */
+ * of two blocks, 8 and 16 channels, windows of 4: "tiny_v1" and "tiny_v2". Its names are Swin's,
+ * and files may also have them below "model." with q, k and v apart (dialect "split"). */
 #ifndef TESTS_SUPPORT_MODEL_TINY_H
 #define TESTS_SUPPORT_MODEL_TINY_H
 

@@ -57,7 +57,7 @@ void writer_add_golden(model_writer *w, const vt_model *model)
     }
 }
 
-/* ---- half precision, by arithmetic ------------------------------------------------------------- */
+/* ---- half precision, by arithmetic ----------------------------------------------------------- */
 
 /* x rounded to `bits` significant bits, ties to even, where 2^lowest is the smallest step. */
 static double round_to_bits(double x, int bits, int lowest)
@@ -110,7 +110,7 @@ static void put_value(FILE *file, vt_dtype dtype, float x)
     fwrite(bytes, 1, vt_dtype_size(dtype), file);
 }
 
-/* ---- the file ------------------------------------------------------------------------------------ */
+/* ---- the file -------------------------------------------------------------------------------- */
 
 static void write_entry(FILE *header, const written_tensor *t, uint64_t *offset, bool first)
 {
