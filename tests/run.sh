@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Builds and runs every test: the release build, then the same under ASan and UBSan, the programs
 # from the command line, and the self-test on another processor. Ends with "N passed, M failed".
-#   tests/run.sh [release|sanitize|apps|headers|valgrind|aarch64 ...]
+#   tests/run.sh [release|sanitize|apps|headers|valgrind|aarch64|cuda ...]
 set -u
-steps="${*:-headers release apps sanitize valgrind aarch64}"
+steps="${*:-headers release apps sanitize valgrind aarch64 cuda}"
 jobs=$(nproc 2>/dev/null || echo 2)
 passed=0
 failed=0
@@ -59,6 +59,10 @@ for step in $steps; do
         ;;
     valgrind) run valgrind sh tests/valgrind.sh ;;
     aarch64) run aarch64 sh tests/aarch64.sh ;;
+    cuda)
+        run cuda-build sh tests/cuda.sh build
+        for dtype in f32 bf16 f16; do run "cuda-$dtype" sh tests/cuda.sh "$dtype"; done
+        ;;
     *)
         echo "unknown step $step" >&2
         exit 2

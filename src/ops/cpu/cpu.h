@@ -8,4 +8,7 @@
 extern const vt_impl vt_cpu_linear, vt_cpu_conv2d, vt_cpu_norm, vt_cpu_attention, vt_cpu_add,
     vt_cpu_space_to_depth, vt_cpu_mean_pool;
 
+/* vt_backend.peak */
+double vt_cpu_peak(const vt_backend *backend, vt_dtype dtype, int threads);
+
 #endif

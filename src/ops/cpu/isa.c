@@ -29,7 +29,8 @@ static const char *refuse_dtype(vt_dtype dtype)
                 [VT_OP_SPACE_TO_DEPTH] = ONLY(vt_cpu_space_to_depth),                              \
                 [VT_OP_MEAN_POOL] = ONLY(vt_cpu_mean_pool),                                        \
             },                                                                                     \
-        .refuse_dtype = refuse_dtype, .pack = vt_cpu_pack, .kernels = &vt_cpu_kernels_##isa,       \
+        .refuse_dtype = refuse_dtype, .pack = vt_cpu_pack, .peak = vt_cpu_peak,                    \
+        .kernels = &vt_cpu_kernels_##isa,                                                          \
     }
 
 static const vt_backend backend_portable = CPU_BACKEND(portable);

@@ -516,6 +516,42 @@ static void transpose(const float *src, int64_t src_stride, int64_t cols, float 
     }
 }
 
+/* ---- peak ------------------------------------------------------------------------------------ */
+
+/* Keeps the compiler from folding a chain of multiply-adds. */
+#if defined(__x86_64__)
+#define KEEP_VECTOR(x) __asm__ volatile("" : "+x"(x))
+#elif defined(__aarch64__)
+#define KEEP_VECTOR(x) __asm__ volatile("" : "+w"(x))
+#else
+#define KEEP_VECTOR(x) __asm__ volatile("" : "+m"(x))
+#endif
+
+VT_INLINE double spin_kind(const enum panel_kind kind, int64_t rounds)
+{
+    enum { CHAINS = 12 }; /* more than latency times throughput of any processor */
+    vf acc[CHAINS], x = {0}, y = {0};
+    KEEP_VECTOR(x);
+    KEEP_VECTOR(y);
+#pragma GCC unroll 12
+    for (int i = 0; i < CHAINS; i++) {
+        acc[i] = x;
+    }
+    for (int64_t r = 0; r < rounds; r++) {
+#pragma GCC unroll 12
+        for (int i = 0; i < CHAINS; i++) {
+            acc[i] = multiply_add(kind, acc[i], x, y);
+            KEEP_VECTOR(acc[i]);
+        }
+    }
+    return 2.0 * (kind == PANEL_PAIRS ? 2 : 1) * LANES * CHAINS * (double)rounds;
+}
+
+static double spin(bool bf16, int64_t rounds)
+{
+    return bf16 && BF16_PAIRS ? spin_kind(PANEL_PAIRS, rounds) : spin_kind(PANEL_F32, rounds);
+}
+
 #define TABLE_NAME_(isa) vt_cpu_kernels_##isa
 #define TABLE_NAME(isa)  TABLE_NAME_(isa)
 #define TEXT_(x)         #x
@@ -540,4 +576,5 @@ const vt_cpu_kernels TABLE_NAME(VT_ISA_NAME) = {
     .transpose = transpose,
     .scale = scale,
     .square_sum = square_sum,
+    .spin = spin,
 };

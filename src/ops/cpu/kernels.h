@@ -89,6 +89,9 @@ typedef struct vt_cpu_kernels {
     void (*scale)(const float *src, int64_t n, float factor, float *dst);
     /* sum of squares */
     float (*square_sum)(const float *x, int64_t n);
+    /* Multiply-adds on registers alone, to measure the peak; returns how many operations were done
+     * (a multiply-add is two). */
+    double (*spin)(bool bf16, int64_t rounds);
 } vt_cpu_kernels;
 
 enum { VT_CPU_MAX_NR = 64, VT_CPU_MAX_MR = 16 };
