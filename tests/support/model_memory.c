@@ -1,10 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "model_memory.h"
 
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST = 1 << 30 }; /* no test needs a larger block; a sanitizer would stop at one */
+#include <cmocka.h>
+
+enum {
+    FREED = 0xDD,  /* what is in a block that was given back */
+    MOST = 1 << 30 /* no test needs a larger block; a sanitizer would stop at one */
+};
 
 /* Stands right before each block. */
 typedef struct header {
@@ -37,18 +45,45 @@ static void *take(void *user, size_t size, size_t alignment)
     return start + front;
 }
 
+/* Frees a held block; false when somebody wrote into it. */
+static bool release(struct held_block *held)
+{
+    bool clean = true;
+    const unsigned char *bytes = held->data;
+    for (size_t i = 0; i < held->size; i++) {
+        clean &= bytes[i] == FREED;
+    }
+    free(held->start);
+    *held = (struct held_block){0};
+    return clean;
+}
+
 static void give(void *user, void *pointer)
 {
     test_memory *m = user;
     if (pointer) {
         header h;
         memcpy(&h, (char *)pointer - sizeof h, sizeof h);
+        memset(pointer, FREED, h.size);
         pthread_mutex_lock(&m->lock);
         m->blocks--;
         m->bytes -= h.size;
+        struct held_block *held = &m->held[m->next_held++ % MEMORY_HELD];
+        m->dirty |= !release(held);
+        *held = (struct held_block){h.start, pointer, h.size};
         pthread_mutex_unlock(&m->lock);
-        free(h.start);
     }
+}
+
+void test_memory_close(test_memory *m)
+{
+    for (int i = 0; i < MEMORY_HELD; i++) {
+        m->dirty |= !release(&m->held[i]);
+    }
+    pthread_mutex_destroy(&m->lock);
+    assert_int_equal(m->blocks, 0);
+    assert_int_equal(m->bytes, 0);
+    assert_false(m->dirty);
 }
 
 void test_memory_init(test_memory *memory)
