@@ -94,7 +94,7 @@ $(B)/%.o: %.c
 
 $(B)/src/ops/cpu/kernels_%.o: src/ops/cpu/kernels.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -O3 -ffp-contract=fast -fno-math-errno $(ISA_FLAGS_$*) \
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(if $(filter 1,$(SANITIZE)),-O1,-O3) -ffp-contract=fast -fno-math-errno $(ISA_FLAGS_$*) \
 	    -DVT_ISA_NAME=$* -c -o $@ $<
 
 # The table of backbone families: every src/backbones/NAME.c defines vt_family_NAME.

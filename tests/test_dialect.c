@@ -534,6 +534,51 @@ static void test_wrong_architecture(void **state)
     expect_error(VT_ERR_IO, VT_ERR_IO, &error, "/nonexistent/file");
 }
 
+/* Replaces the first `from` in a heap string by `to`. */
+static void replace_text(char **text, const char *from, const char *to)
+{
+    char *at = strstr(*text, from);
+    if (at) {
+        char out[400];
+        snprintf(out, sizeof out, "%.*s%s%s", (int)(at - *text), *text, to, at + strlen(from));
+        free(*text);
+        *text = strdup(out);
+    }
+}
+
+/* Hugging Face's base model (no "swin.") and the names that transformers 5 keeps in memory. */
+static void test_hugging_face_variants(void **state)
+{
+    (void)state;
+    static const char *const renames[][2] = {
+        {".attention.self.query.", ".attention.q_proj."},
+        {".attention.self.key.", ".attention.k_proj."},
+        {".attention.self.value.", ".attention.v_proj."},
+        {".attention.output.dense.", ".attention.o_proj."},
+        {".attention.self.relative_position_bias_table",
+         ".attention.relative_position_bias.relative_position_bias_table"},
+        {".intermediate.dense.", ".mlp.fc1."},
+        {".output.dense.", ".mlp.fc2."},
+    };
+    vt_model *want = golden_model(ctx, V1, VT_WINDOW_PAD, 0, 0);
+    for (int newer = 0; newer < 2; newer++) {
+        model_writer w = renamed(&file, "hf_keys", 0);
+        for (size_t i = 0; i < w.count; i++) {
+            replace_text(&w.tensors[i].name, newer ? "" : "swin.", "");
+            for (size_t k = 0; newer && k < sizeof renames / sizeof renames[0]; k++) {
+                replace_text(&w.tensors[i].name, renames[k][0], renames[k][1]);
+            }
+        }
+        writer_save(&w, path, NULL);
+        vt_model *got = load(ctx, V1, VT_WINDOW_AUTO);
+        assert_string_equal(vt_model_dialect(got), "hugging face");
+        same_output(got, want, "logits", newer ? "transformers 5" : "base model");
+        vt_model_destroy(&got);
+        writer_clear(&w);
+    }
+    vt_model_destroy(&want);
+}
+
 /* A third of q, k and v that has the wrong size, or is not there. */
 static void test_split_mistakes(void **state)
 {
@@ -690,6 +735,7 @@ int main(void)
         WITH_FILE(test_all_mistakes_in_one_message),
         WITH_FILE(test_wrong_variant),
         WITH_FILE(test_wrong_architecture),
+        WITH_FILE(test_hugging_face_variants),
         WITH_FILE(test_split_mistakes),
         WITH_FILE(test_other_window),
         WITH_FILE(test_table_of_no_window),

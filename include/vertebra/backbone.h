@@ -86,7 +86,9 @@ typedef enum vt_window_rule {
     VT_WINDOW_AUTO = 0, /* what the checkpoint's publisher used: MM for mm* files, else PAD */
     VT_WINDOW_PAD,      /* pad, then shift; no shift on an axis that one window spans (torchvision) */
     VT_WINDOW_MM,       /* the same, the shift is never left out (mmdetection, mmsegmentation) */
-    VT_WINDOW_TIMM      /* as timm builds it for one fixed size: windows clamped, shift, then pad */
+    /* as timm up to 1.0.30 builds it for one fixed size: windows clamped to the map, whose size is
+     * halved rounding down from stage to stage (later versions round up); shift, then pad */
+    VT_WINDOW_TIMM
 } vt_window_rule;
 
 /* What the caller of vt_model_load decided. */
@@ -128,6 +130,7 @@ typedef struct vt_rename {
 /* One published naming. */
 typedef struct vt_dialect {
     const char *name;
+    const char *prefix;         /* left out of keys that begin with it; or NULL */
     const char *probe;          /* a pattern that a key of the file must match */
     const vt_rename *renames;   /* first match wins; ends with from = NULL */
     const char *const *ignored; /* patterns of keys that carry no parameter; ends with NULL */

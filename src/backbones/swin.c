@@ -271,62 +271,62 @@ static const vt_rename torchvision_renames[] = {
 };
 
 /* Hugging Face: query, key and value are three matrices */
-#define HF_COMMON(prefix)                                                                          \
-    {.from = prefix "embeddings.patch_embeddings.projection.*", .to = "patch_embed.proj.*"},       \
-        {.from = prefix "embeddings.norm.*", .to = "patch_embed.norm.*"},                          \
-        {.from = prefix "encoder.layers.#.downsample.*", .to = "layers.#+1.downsample.*"},         \
-        {.from = prefix "layernorm.*", .to = "norm.*"},                                            \
-        {.from = prefix "encoder.layers.#.blocks.#.layernorm_before.*",                            \
+#define HF_COMMON                                                                                  \
+    {.from = "embeddings.patch_embeddings.projection.*", .to = "patch_embed.proj.*"},       \
+        {.from = "embeddings.norm.*", .to = "patch_embed.norm.*"},                          \
+        {.from = "encoder.layers.#.downsample.*", .to = "layers.#+1.downsample.*"},         \
+        {.from = "layernorm.*", .to = "norm.*"},                                            \
+        {.from = "encoder.layers.#.blocks.#.layernorm_before.*",                            \
          .to = "layers.#.blocks.#.norm1.*"},                                                       \
-        {.from = prefix "encoder.layers.#.blocks.#.layernorm_after.*",                             \
+        {.from = "encoder.layers.#.blocks.#.layernorm_after.*",                             \
          .to = "layers.#.blocks.#.norm2.*"},                                                       \
-        {.from = prefix "encoder.layers.#.blocks.#.intermediate.dense.*",                          \
+        {.from = "encoder.layers.#.blocks.#.intermediate.dense.*",                          \
          .to = "layers.#.blocks.#.mlp.fc1.*"},                                                     \
-        {.from = prefix "encoder.layers.#.blocks.#.output.dense.*",                                \
+        {.from = "encoder.layers.#.blocks.#.output.dense.*",                                \
          .to = "layers.#.blocks.#.mlp.fc2.*"},                                                     \
-        {.from = prefix "encoder.layers.#.blocks.#.attention.output.dense.*",                      \
+        {.from = "encoder.layers.#.blocks.#.attention.output.dense.*",                      \
          .to = "layers.#.blocks.#.attn.proj.*"},                                                   \
-        {.from = prefix "encoder.layers.#.blocks.#.attention.self.query.weight",                   \
+        {.from = "encoder.layers.#.blocks.#.attention.self.query.weight",                   \
          .to = "layers.#.blocks.#.attn.qkv.weight", SLICE(0)},                                     \
-        {.from = prefix "encoder.layers.#.blocks.#.attention.self.key.weight",                     \
+        {.from = "encoder.layers.#.blocks.#.attention.self.key.weight",                     \
          .to = "layers.#.blocks.#.attn.qkv.weight", SLICE(1)},                                     \
-        {.from = prefix "encoder.layers.#.blocks.#.attention.self.value.weight",                   \
+        {.from = "encoder.layers.#.blocks.#.attention.self.value.weight",                   \
          .to = "layers.#.blocks.#.attn.qkv.weight", SLICE(2)},                                     \
         {.from = "classifier.*", .to = "head.fc.*"}
 
 static const vt_rename hf_renames[] = {
-    HF_COMMON("swin."),
-    {.from = "swin.encoder.layers.#.blocks.#.attention.self.query.bias",
+    HF_COMMON,
+    {.from = "encoder.layers.#.blocks.#.attention.self.query.bias",
      .to = "layers.#.blocks.#.attn.qkv.bias", SLICE(0)},
-    {.from = "swin.encoder.layers.#.blocks.#.attention.self.key.bias",
+    {.from = "encoder.layers.#.blocks.#.attention.self.key.bias",
      .to = "layers.#.blocks.#.attn.qkv.bias", SLICE(1)},
-    {.from = "swin.encoder.layers.#.blocks.#.attention.self.value.bias",
+    {.from = "encoder.layers.#.blocks.#.attention.self.value.bias",
      .to = "layers.#.blocks.#.attn.qkv.bias", SLICE(2)},
-    {.from = "swin.encoder.layers.#.blocks.#.attention.self.*", .to = "layers.#.blocks.#.attn.*"},
+    {.from = "encoder.layers.#.blocks.#.attention.self.*", .to = "layers.#.blocks.#.attn.*"},
     /* what transformers 5 keeps in memory, and torch.save writes */
-    {.from = "swin.encoder.layers.#.blocks.#.attention.q_proj.*",
+    {.from = "encoder.layers.#.blocks.#.attention.q_proj.*",
      .to = "layers.#.blocks.#.attn.qkv.*", SLICE(0)},
-    {.from = "swin.encoder.layers.#.blocks.#.attention.k_proj.*",
+    {.from = "encoder.layers.#.blocks.#.attention.k_proj.*",
      .to = "layers.#.blocks.#.attn.qkv.*", SLICE(1)},
-    {.from = "swin.encoder.layers.#.blocks.#.attention.v_proj.*",
+    {.from = "encoder.layers.#.blocks.#.attention.v_proj.*",
      .to = "layers.#.blocks.#.attn.qkv.*", SLICE(2)},
-    {.from = "swin.encoder.layers.#.blocks.#.attention.o_proj.*",
+    {.from = "encoder.layers.#.blocks.#.attention.o_proj.*",
      .to = "layers.#.blocks.#.attn.proj.*"},
-    {.from = "swin.encoder.layers.#.blocks.#.attention.relative_position_bias.*",
+    {.from = "encoder.layers.#.blocks.#.attention.relative_position_bias.*",
      .to = "layers.#.blocks.#.attn.*"},
-    {.from = "swin.encoder.layers.#.blocks.#.mlp.*", .to = "layers.#.blocks.#.mlp.*"},
+    {.from = "encoder.layers.#.blocks.#.mlp.*", .to = "layers.#.blocks.#.mlp.*"},
     {0},
 };
 
 static const vt_rename hf_v2_renames[] = {
-    HF_COMMON("swinv2."),
-    {.from = "swinv2.encoder.layers.#.blocks.#.attention.self.query.bias",
+    HF_COMMON,
+    {.from = "encoder.layers.#.blocks.#.attention.self.query.bias",
      .to = "layers.#.blocks.#.attn.q_bias"},
-    {.from = "swinv2.encoder.layers.#.blocks.#.attention.self.value.bias",
+    {.from = "encoder.layers.#.blocks.#.attention.self.value.bias",
      .to = "layers.#.blocks.#.attn.v_bias"},
-    {.from = "swinv2.encoder.layers.#.blocks.#.attention.self.continuous_position_bias_mlp.*",
+    {.from = "encoder.layers.#.blocks.#.attention.self.continuous_position_bias_mlp.*",
      .to = "layers.#.blocks.#.attn.cpb_mlp.*"},
-    {.from = "swinv2.encoder.layers.#.blocks.#.attention.self.*", .to = "layers.#.blocks.#.attn.*"},
+    {.from = "encoder.layers.#.blocks.#.attention.self.*", .to = "layers.#.blocks.#.attn.*"},
     {0},
 };
 
@@ -351,14 +351,16 @@ static const char *const ignored[] = {
 };
 
 static const vt_dialect dialects[] = {
-    {"hugging face", "swin.encoder.*", hf_renames, ignored, VT_WINDOW_PAD},
-    {"hugging face v2", "swinv2.encoder.*", hf_v2_renames, ignored, VT_WINDOW_PAD},
-    {"mmdetection/mmsegmentation", "backbone.stages.#.blocks.*", mm_renames, ignored,
+    {"hugging face v2", "swinv2.", "encoder.layers.0.blocks.0.attention.self.logit_scale",
+     hf_v2_renames, ignored, VT_WINDOW_PAD},
+    {"hugging face", "swin.", "encoder.layers.#.blocks.*", hf_renames, ignored, VT_WINDOW_PAD},
+    {"mmdetection/mmsegmentation", NULL, "backbone.stages.#.blocks.*", mm_renames, ignored,
      VT_WINDOW_MM},
-    {"authors' dense forks", "backbone.layers.#.blocks.*", fork_renames, ignored, VT_WINDOW_MM},
-    {"torchvision", "features.1.0.*", torchvision_renames, ignored, VT_WINDOW_PAD},
-    {"authors", "layers.0.downsample.*", official_renames, ignored, VT_WINDOW_PAD},
-    {"timm", "layers.0.blocks.*", timm_renames, ignored, VT_WINDOW_PAD},
+    {"authors' dense forks", NULL, "backbone.layers.#.blocks.*", fork_renames, ignored,
+     VT_WINDOW_MM},
+    {"torchvision", NULL, "features.1.0.*", torchvision_renames, ignored, VT_WINDOW_PAD},
+    {"authors", NULL, "layers.0.downsample.*", official_renames, ignored, VT_WINDOW_PAD},
+    {"timm", NULL, "layers.0.blocks.*", timm_renames, ignored, VT_WINDOW_PAD},
     {0},
 };
 

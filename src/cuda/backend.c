@@ -422,6 +422,7 @@ static void destroy(const vt_backend *backend)
 {
     vt_cuda *cuda = (vt_cuda *)(size_t)backend;
     vt_cuda_scope scope = vt_cuda_enter(backend);
+    vt_cuda_tune_close(cuda);
     if (cuda->blas) {
         cublasLtDestroy(cuda->blas);
     }
@@ -469,9 +470,11 @@ vt_status VT_CUDA_OPEN(const vt_backend **backend, int index, const vt_allocator
     cudaError_t code = cudaGetDeviceCount(&count);
     if (code != cudaSuccess || count == 0) {
         cudaGetLastError();
-        return vt_error_set(error, VT_ERR_DEVICE, "no GPU can be used (%s); use --device cpu",
-                            code == cudaSuccess ? "the driver lists none"
-                                                : cudaGetErrorString(code));
+        const char *why = code == cudaErrorInsufficientDriver
+                              ? "there is no NVIDIA driver, or one too old for this library"
+                          : code == cudaSuccess ? "the driver lists none"
+                                                : cudaGetErrorString(code);
+        return vt_error_set(error, VT_ERR_DEVICE, "no GPU can be used (%s); use --device cpu", why);
     }
     if (index >= count) {
         return vt_error_set(error, VT_ERR_DEVICE, "there is no cuda:%d: %d GPU%s found", index,
@@ -507,6 +510,7 @@ vt_status VT_CUDA_OPEN(const vt_backend **backend, int index, const vt_allocator
         code = cudaErrorInitializationError;
     }
     vt_status status = vt_cuda_check(&cuda->base, code, "opening the GPU", error);
+    status = status == VT_OK ? vt_cuda_tune_open(cuda, error) : status;
     describe(cuda);
     cudaSetDevice(previous);
     if (status != VT_OK) {

@@ -16,7 +16,32 @@ typedef struct vt_cuda {
     int device;
     char name[96];
     cublasLtHandle_t blas;
+    struct vt_cuda_tuned *tuned; /* algorithms found by timing, see tune.c; guarded by a lock */
 } vt_cuda;
+
+/* One product: everything that its best algorithm depends on. */
+typedef struct vt_cuda_product {
+    int64_t rows, cols, depth;
+    vt_dtype in, out;
+    int epilogue; /* cublasLtEpilogue_t */
+    bool residual;
+} vt_cuda_product;
+
+/* The library's descriptions of one product; `bias` may be NULL while an algorithm is looked for. */
+typedef struct vt_cuda_matmul {
+    cublasLtMatmulDesc_t desc;
+    cublasLtMatrixLayout_t weight, src, dst;
+} vt_cuda_matmul;
+bool vt_cuda_matmul_make(vt_cuda_matmul *m, const vt_cuda_product *product, const void *bias);
+void vt_cuda_matmul_clear(vt_cuda_matmul *m);
+
+enum { VT_CUDA_WORKSPACE = 32 << 20 };
+
+/* The fastest of the library's proposals for a product, timed on this GPU once per product. */
+vt_status vt_cuda_tune(const vt_cuda *cuda, const vt_cuda_product *product,
+                       cublasLtMatmulAlgo_t *algo, vt_error *error);
+vt_status vt_cuda_tune_open(vt_cuda *cuda, vt_error *error);
+void vt_cuda_tune_close(vt_cuda *cuda);
 
 static inline const vt_cuda *vt_cuda_of(const vt_backend *backend)
 {

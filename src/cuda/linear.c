@@ -8,7 +8,7 @@
 
 #include "cuda/cuda.h"
 
-enum { WORKSPACE = 32 << 20, LINE = 256 };
+enum { LINE = 256 };
 
 /* What is decided once per plan. */
 typedef struct choice {
@@ -53,7 +53,7 @@ static choice describe(const vt_plan_input *in, const vt_record *r)
     c.product_at = at;
     at += c.finishes ? align_up((size_t)(c.rows * c.cols) * sizeof(float)) : 0;
     c.workspace_at = at;
-    c.bytes = at + WORKSPACE;
+    c.bytes = at + VT_CUDA_WORKSPACE;
     return c;
 }
 
@@ -62,66 +62,21 @@ static size_t linear_scratch(const vt_plan_input *in, const vt_record *r)
     return describe(in, r).bytes;
 }
 
-static cudaDataType_t library_type(vt_dtype dtype)
+static vt_cuda_product product_of(const choice *c, bool bias)
 {
-    return dtype == VT_BF16 ? CUDA_R_16BF : dtype == VT_F16 ? CUDA_R_16F : CUDA_R_32F;
-}
-
-/* The library's description of one product. */
-typedef struct product {
-    cublasLtMatmulDesc_t desc;
-    cublasLtMatrixLayout_t weight, src, dst;
-} product;
-
-static void product_clear(product *m)
-{
-    if (m->desc) {
-        cublasLtMatmulDescDestroy(m->desc);
+    cublasLtEpilogue_t epilogue = bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+    if (c->act_in_product == VT_ACT_GELU_TANH) {
+        epilogue = bias ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_GELU;
+    } else if (c->act_in_product == VT_ACT_RELU) {
+        epilogue = bias ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_RELU;
     }
-    if (m->weight) {
-        cublasLtMatrixLayoutDestroy(m->weight);
-    }
-    if (m->src) {
-        cublasLtMatrixLayoutDestroy(m->src);
-    }
-    if (m->dst) {
-        cublasLtMatrixLayoutDestroy(m->dst);
-    }
-}
-
-static cublasLtEpilogue_t epilogue_of(const choice *c, bool bias)
-{
-    switch (c->act_in_product) {
-    case VT_ACT_GELU_TANH: return bias ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_GELU;
-    case VT_ACT_RELU: return bias ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_RELU;
-    default: return bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
-    }
-}
-
-static bool product_make(product *m, const choice *c, bool has_bias, const void *bias)
-{
-    cublasOperation_t transpose = CUBLAS_OP_T;
-    cublasLtEpilogue_t epilogue = epilogue_of(c, has_bias);
-    uint64_t cols = (uint64_t)c->cols, rows = (uint64_t)c->rows, depth = (uint64_t)c->depth;
-    cudaDataType_t in = library_type(c->in), out = library_type(c->product);
-    *m = (product){0};
-    bool good =
-        cublasLtMatmulDescCreate(&m->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F) == 0 &&
-        cublasLtMatmulDescSetAttribute(m->desc, CUBLASLT_MATMUL_DESC_TRANSA, &transpose,
-                                       sizeof transpose) == 0 &&
-        cublasLtMatmulDescSetAttribute(m->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue,
-                                       sizeof epilogue) == 0 &&
-        cublasLtMatrixLayoutCreate(&m->weight, in, depth, cols, c->depth) == 0 &&
-        cublasLtMatrixLayoutCreate(&m->src, in, depth, rows, c->depth) == 0 &&
-        cublasLtMatrixLayoutCreate(&m->dst, out, cols, rows, c->cols) == 0;
-    if (good && has_bias) {
-        good = cublasLtMatmulDescSetAttribute(m->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias,
-                                              sizeof bias) == 0;
-    }
-    if (!good) {
-        product_clear(m);
-    }
-    return good;
+    return (vt_cuda_product){.rows = c->rows,
+                             .cols = c->cols,
+                             .depth = c->depth,
+                             .in = c->in,
+                             .out = c->product,
+                             .epilogue = (int)epilogue,
+                             .residual = c->residual_in_product};
 }
 
 static vt_status linear_choose(const vt_plan_input *in, const vt_record *r,
@@ -133,33 +88,11 @@ static vt_status linear_choose(const vt_plan_input *in, const vt_record *r,
     }
     *c = describe(in, r);
     *out = c;
-    product m;
-    cublasLtMatmulPreference_t preference = NULL;
-    cublasLtMatmulHeuristicResult_t result;
-    size_t workspace = WORKSPACE;
-    int found = 0;
+    vt_cuda_product product = product_of(c, r->as.linear.bias.id > 0);
     vt_cuda_scope scope = vt_cuda_enter(in->backend);
-    bool good = product_make(&m, c, r->as.linear.bias.id > 0, NULL);
-    if (good) {
-        good = cublasLtMatmulPreferenceCreate(&preference) == 0 &&
-               cublasLtMatmulPreferenceSetAttribute(preference,
-                                                    CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                                    &workspace, sizeof workspace) == 0 &&
-               cublasLtMatmulAlgoGetHeuristic(vt_cuda_of(in->backend)->blas, m.desc, m.weight,
-                                              m.src, m.dst, m.dst, preference, 1, &result,
-                                              &found) == 0 &&
-               found == 1;
-        c->algo = result.algo;
-        product_clear(&m);
-    }
-    if (preference) {
-        cublasLtMatmulPreferenceDestroy(preference);
-    }
+    vt_status status = vt_cuda_tune(vt_cuda_of(in->backend), &product, &c->algo, error);
     vt_cuda_leave(scope);
-    return good ? VT_OK
-                : vt_error_set(error, VT_ERR_DEVICE,
-                               "cuBLASLt has no product for %lld x %lld x %lld",
-                               (long long)c->rows, (long long)c->cols, (long long)c->depth);
+    return status;
 }
 
 /* The operand as the product wants it: patches, norm, type. */
@@ -244,16 +177,17 @@ static void linear_run(const vt_exec *exec, const vt_record *r)
         vt_cuda_note(exec, r, gather(exec, r, c));
         src = scratch;
     }
-    product m;
+    vt_cuda_product product = product_of(c, p->bias.id > 0);
+    vt_cuda_matmul m;
     float one = 1.0f, beta = c->residual_in_product ? 1.0f : 0.0f;
     const void *residual = c->residual_in_product ? vt_exec_map(exec, r->source[1]) : result;
-    bool good = product_make(&m, c, p->bias.id > 0, vt_cuda_vector_as(exec, p->bias, c->product));
+    bool good = vt_cuda_matmul_make(&m, &product, vt_cuda_vector_as(exec, p->bias, c->product));
     if (good) {
         good = cublasLtMatmul(vt_cuda_of(exec->backend)->blas, m.desc, &one,
                               exec->weights[p->weight.id].data, m.weight, src, m.src, &beta,
                               residual, m.dst, result, m.dst, &c->algo, scratch + c->workspace_at,
-                              WORKSPACE, exec->stream) == CUBLAS_STATUS_SUCCESS;
-        product_clear(&m);
+                              VT_CUDA_WORKSPACE, exec->stream) == CUBLAS_STATUS_SUCCESS;
+        vt_cuda_matmul_clear(&m);
     }
     if (!good) {
         vt_cuda_note(exec, r, cudaErrorLaunchFailure);

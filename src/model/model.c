@@ -233,6 +233,20 @@ static vt_status take_labels(vt_model *m, const char *text, vt_error *error)
     return m->labels ? VT_OK : vt_error_set(error, VT_ERR_MEMORY, "out of memory for labels");
 }
 
+/* Says once that the file was made for other windows. */
+static void log_resized(const vt_model *m, const vt_renamed *renamed)
+{
+    int resized = 0;
+    for (size_t i = 1; i < m->binder.slot_count; i++) {
+        const vt_slot *s = &m->binder.slots[i];
+        resized += s->any_rows && vt_renamed_rows(renamed, s->name) != s->rows;
+    }
+    if (resized) {
+        vt_log(m->context, VT_LOG_WARNING,
+               "%d position tables of the file belong to other windows and are resized", resized);
+    }
+}
+
 static vt_status fill_from_checkpoint(vt_model *m, const vt_checkpoint *checkpoint,
                                       const vt_model_settings *settings, vt_error *error)
 {
@@ -254,6 +268,7 @@ static vt_status fill_from_checkpoint(vt_model *m, const vt_checkpoint *checkpoi
                unused, m->variant->name);
     }
     if (status == VT_OK) {
+        log_resized(m, &renamed);
         status = load_slots(m, &renamed, error);
     }
     if (status == VT_OK) {

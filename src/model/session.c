@@ -267,6 +267,9 @@ static vt_status prepare(vt_session *s, int64_t n, int64_t h, int64_t w, vt_erro
 
 vt_status vt_session_prepare(vt_session *session, int64_t n, int64_t h, int64_t w, vt_error *error)
 {
+    if (!session) {
+        return vt_error_set(error, VT_ERR_ARGUMENT, "vt_session_prepare: session is NULL");
+    }
     return prepare(session, n, h, w, error);
 }
 
@@ -311,7 +314,7 @@ static double now(void)
 
 vt_status vt_session_forward(vt_session *s, const vt_tensor *input, vt_error *error)
 {
-    if (!input || !input->data || input->dtype != VT_F32 || input->c != CHANNELS) {
+    if (!s || !input || !input->data || input->dtype != VT_F32 || input->c != CHANNELS) {
         return vt_error_set(error, VT_ERR_ARGUMENT, "the input must be f32 with %d channels",
                             CHANNELS);
     }
@@ -359,6 +362,9 @@ vt_status vt_session_elapsed(const vt_session *s, double *seconds, vt_error *err
 
 vt_status vt_session_output(const vt_session *s, const char *name, vt_tensor *out, vt_error *error)
 {
+    if (!s || !name || !out) {
+        return vt_error_set(error, VT_ERR_ARGUMENT, "vt_session_output: an argument is NULL");
+    }
     const prepared *p = s->current;
     for (int i = 0; p && s->has_run && i < p->plan.program.output_count; i++) {
         const vt_named_output *o = &p->plan.program.outputs[i];

@@ -135,12 +135,19 @@ static vt_piece *next_piece(const vt_renamed *r, const vt_piece *piece)
     return i >= 0 ? &r->pieces[i] : NULL;
 }
 
+/* A key without the dialect's prefix. */
+static const char *bare_key(const vt_dialect *dialect, const char *key)
+{
+    size_t length = dialect->prefix ? strlen(dialect->prefix) : 0;
+    return length && strncmp(key, dialect->prefix, length) == 0 ? key + length : key;
+}
+
 static const vt_dialect *find_dialect(const vt_checkpoint *checkpoint, const vt_family *family)
 {
     size_t count = vt_checkpoint_count(checkpoint);
     for (const vt_dialect *d = family->dialects; d && d->name; d++) {
         for (size_t i = 0; i < count; i++) {
-            if (matches(d->probe, vt_checkpoint_at(checkpoint, i)->name)) {
+            if (matches(d->probe, bare_key(d, vt_checkpoint_at(checkpoint, i)->name))) {
                 return d;
             }
         }
@@ -173,10 +180,11 @@ static bool add_piece(vt_renamed *r, const vt_checkpoint_entry *entry, const vt_
 /* A key that no rule knows keeps its name, so that it is reported as unexpected. */
 static bool rename_entry(vt_renamed *r, const vt_checkpoint_entry *entry)
 {
+    const char *key = bare_key(r->dialect, entry->name);
     bool known = false;
     for (const vt_rename *rule = r->dialect->renames; rule->from; rule++) {
         char name[MAX_KEY];
-        if (vt_rename_apply(rule->from, rule->to, entry->name, name, sizeof name)) {
+        if (vt_rename_apply(rule->from, rule->to, key, name, sizeof name)) {
             if (!add_piece(r, entry, rule, name)) {
                 return false;
             }
@@ -230,7 +238,7 @@ vt_status vt_renamed_init(vt_renamed *r, const vt_allocator *allocator,
     }
     for (size_t i = 0; i < count; i++) {
         const vt_checkpoint_entry *entry = vt_checkpoint_at(checkpoint, i);
-        if (!is_ignored(r->dialect, entry->name) && !rename_entry(r, entry)) {
+        if (!is_ignored(r->dialect, bare_key(r->dialect, entry->name)) && !rename_entry(r, entry)) {
             return vt_error_set(error, VT_ERR_MEMORY, "out of memory for the key table");
         }
     }

@@ -17,7 +17,7 @@ extern const vt_rewrite vt_rewrites[];
 
 #define VT_ALL_REWRITES (~0u)
 
-/* Applies the rewrites whose bit (by index in vt_rewrites) is set until nothing changes. */
+/* Applies the rewrites whose bit (by index in vt_rewrites) is set, each in one pass, in order. */
 void vt_program_rewrite(vt_program *program, unsigned mask);
 
 /* Drops every record whose result nobody needs and every output whose name is not in `names`

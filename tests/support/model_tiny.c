@@ -105,8 +105,8 @@ static const vt_rename split_renames[] = {
 static const vt_rename plain_renames[] = {{.from = "*", .to = "*"}, {0}};
 static const char *const ignored[] = {"*.relative_position_index", NULL};
 static const vt_dialect dialects[] = {
-    {"split", "model.patch_embed.*", split_renames, ignored, VT_WINDOW_MM},
-    {"plain", "patch_embed.*", plain_renames, ignored, VT_WINDOW_PAD},
+    {"split", NULL, "model.patch_embed.*", split_renames, ignored, VT_WINDOW_MM},
+    {"plain", NULL, "patch_embed.*", plain_renames, ignored, VT_WINDOW_PAD},
     {0},
 };
 
