@@ -9,7 +9,8 @@
 #include "ops/cuda_entry.h"
 #include "ops/plan.h"
 
-/* ---- errors, current device -------------------------------------------------------------------- */
+/* ---- errors, current device --------------------------------------------------------------------
+ */
 
 vt_cuda_scope vt_cuda_enter(const vt_backend *backend)
 {
@@ -39,7 +40,8 @@ vt_status vt_cuda_check(const vt_backend *backend, cudaError_t code, const char 
     cudaGetLastError(); /* clears what can be cleared */
     const char *advice = code == cudaErrorNoKernelImageForDevice
                              ? "; rebuild for this GPU: make CUDA_ARCHS=..."
-                         : code == cudaErrorMemoryAllocation ? "; use a smaller batch" : "";
+                         : code == cudaErrorMemoryAllocation ? "; use a smaller batch"
+                                                             : "";
     return vt_error_set(error, code == cudaErrorMemoryAllocation ? VT_ERR_MEMORY : VT_ERR_DEVICE,
                         "%s: %s: %s%s", backend->name, what, cudaGetErrorString(code), advice);
 }
@@ -55,7 +57,8 @@ void vt_cuda_note(const vt_exec *exec, const vt_record *record, cudaError_t code
     }
 }
 
-/* ---- memory ------------------------------------------------------------------------------------- */
+/* ---- memory -------------------------------------------------------------------------------------
+ */
 
 static void *device_alloc(const vt_backend *backend, size_t bytes)
 {
@@ -109,9 +112,8 @@ const void *vt_cuda_vector_as(const vt_exec *exec, vt_weight w, vt_dtype dtype)
     return (const char *)d->data + vector_offset(d->rows * d->cols, dtype);
 }
 
-static vt_status upload(const vt_backend *backend, const vt_row_source *source,
-                        vt_weight_use use, vt_weight_data *out, float *block, void *converted,
-                        vt_error *error)
+static vt_status upload(const vt_backend *backend, const vt_row_source *source, vt_weight_use use,
+                        vt_weight_data *out, float *block, void *converted, vt_error *error)
 {
     int64_t most = out->cols < UPLOAD_ELEMENTS ? UPLOAD_ELEMENTS / out->cols : 1;
     vt_status status = VT_OK;
@@ -144,14 +146,14 @@ static vt_status pack(const vt_backend *backend, const vt_allocator *allocator, 
     if (use == VT_USE_VECTOR) {
         bytes = vector_offset((int64_t)count, VT_F16) + count * 2;
     }
-    size_t block_elements = (size_t)out->cols < UPLOAD_ELEMENTS ? UPLOAD_ELEMENTS
-                                                                : (size_t)out->cols;
+    size_t block_elements =
+        (size_t)out->cols < UPLOAD_ELEMENTS ? UPLOAD_ELEMENTS : (size_t)out->cols;
     block_elements = block_elements < count ? block_elements : count;
     float *block = vt_alloc(allocator, block_elements * sizeof *block);
     void *converted = vt_alloc(allocator, block_elements * sizeof *block);
     out->data = block && converted ? device_alloc(backend, bytes) : NULL;
-    vt_status status = out->data ? VT_OK
-                                 : vt_error_set(error, VT_ERR_MEMORY, "out of memory for a weight");
+    vt_status status =
+        out->data ? VT_OK : vt_error_set(error, VT_ERR_MEMORY, "out of memory for a weight");
     if (status == VT_OK) {
         vt_cuda_scope scope = vt_cuda_enter(backend);
         status = upload(backend, source, use, out, block, converted, error);
@@ -167,22 +169,19 @@ static vt_status pack(const vt_backend *backend, const vt_allocator *allocator, 
     return status;
 }
 
-/* ---- a session's stream --------------------------------------------------------------------------- */
-
-typedef struct cuda_stream {
-    cudaStream_t stream;
-    cudaEvent_t begin, end; /* of the last run */
-    void *staging; /* on the GPU: the caller's pictures as they are */
-    size_t staging_bytes;
-} cuda_stream;
+/* ---- a session's stream
+ * --------------------------------------------------------------------------- */
 
 static void close_stream(const vt_backend *backend, void *stream)
 {
-    cuda_stream *s = stream;
+    vt_cuda_stream *s = stream;
     vt_cuda_scope scope = vt_cuda_enter(backend);
     if (s->stream) {
         cudaStreamSynchronize(s->stream);
         cudaStreamDestroy(s->stream);
+    }
+    if (s->blas) {
+        cublasLtDestroy(s->blas);
     }
     if (s->begin) {
         cudaEventDestroy(s->begin);
@@ -198,7 +197,7 @@ static void close_stream(const vt_backend *backend, void *stream)
 static vt_status open_stream(const vt_backend *backend, void **stream, vt_error *error)
 {
     const vt_cuda *cuda = vt_cuda_of(backend);
-    cuda_stream *s = vt_alloc_zero(cuda->allocator, 1, sizeof *s);
+    vt_cuda_stream *s = vt_alloc_zero(cuda->allocator, 1, sizeof *s);
     if (!s) {
         return vt_error_set(error, VT_ERR_MEMORY, "out of memory for a stream");
     }
@@ -206,6 +205,9 @@ static vt_status open_stream(const vt_backend *backend, void **stream, vt_error 
     cudaError_t code = cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking);
     code = code == cudaSuccess ? cudaEventCreate(&s->begin) : code;
     code = code == cudaSuccess ? cudaEventCreate(&s->end) : code;
+    if (code == cudaSuccess && cublasLtCreate(&s->blas) != CUBLAS_STATUS_SUCCESS) {
+        code = cudaErrorInitializationError;
+    }
     vt_status status = vt_cuda_check(backend, code, "opening a stream", error);
     vt_cuda_leave(scope);
     if (status != VT_OK) {
@@ -218,7 +220,7 @@ static vt_status open_stream(const vt_backend *backend, void **stream, vt_error 
 
 static vt_status elapsed(const vt_backend *backend, void *stream, double *seconds, vt_error *error)
 {
-    cuda_stream *s = stream;
+    vt_cuda_stream *s = stream;
     float milliseconds = 0;
     vt_cuda_scope scope = vt_cuda_enter(backend);
     cudaError_t code = cudaEventSynchronize(s->end);
@@ -255,7 +257,7 @@ static vt_status stage(const vt_backend *backend, void *stream, const vt_tensor 
                        const vt_map *map, void *dst, vt_error *error)
 {
     const vt_allocator *allocator = vt_cuda_of(backend)->allocator;
-    cuda_stream *s = stream;
+    vt_cuda_stream *s = stream;
     size_t bytes = (size_t)(input->n * input->h * input->w * input->c) * sizeof(float);
     vt_tensor view = *input;
     float *gathered = NULL;
@@ -306,7 +308,7 @@ static vt_status stage(const vt_backend *backend, void *stream, const vt_tensor 
 static vt_status fetch(const vt_backend *backend, void *stream, const vt_map *map, const void *src,
                        float *dst, vt_error *error)
 {
-    cuda_stream *s = stream;
+    vt_cuda_stream *s = stream;
     vt_shape shape = map->shape;
     int64_t count = shape.n * shape.h * shape.w * shape.c;
     size_t size = vt_dtype_size(map->dtype);
@@ -326,7 +328,8 @@ static vt_status fetch(const vt_backend *backend, void *stream, const vt_map *ma
     return status;
 }
 
-/* ---- running a plan -------------------------------------------------------------------------------- */
+/* ---- running a plan
+ * -------------------------------------------------------------------------------- */
 
 static void run_records(const struct vt_plan *plan, vt_exec *exec)
 {
@@ -337,7 +340,7 @@ static void run_records(const struct vt_plan *plan, vt_exec *exec)
 }
 
 /* One record after the other, each timed. */
-static vt_status run_timed(const struct vt_plan *plan, vt_exec *exec, cuda_stream *s,
+static vt_status run_timed(const struct vt_plan *plan, vt_exec *exec, vt_cuda_stream *s,
                            vt_error *error)
 {
     cudaError_t code = cudaSuccess;
@@ -358,17 +361,17 @@ static vt_status run_timed(const struct vt_plan *plan, vt_exec *exec, cuda_strea
                                  : vt_cuda_check(exec->backend, code, "timing the network", error);
 }
 
-/* The first run of a plan is recorded as a graph; later ones replay it. */
+/* The first run of a plan is recorded as a graph; later ones replay it. The relaxed mode lets other
+ * sessions allocate and copy meanwhile, and the library load its kernels. */
 static vt_status run(const vt_backend *backend, const struct vt_plan *plan, vt_exec *exec,
                      void **replay, vt_error *error)
 {
-    cuda_stream *s = exec->stream;
+    vt_cuda_stream *s = exec->stream;
     cudaStream_t stream = s->stream;
     cudaGraphExec_t graph_exec = *replay;
     cudaGraph_t graph = NULL;
     vt_cuda_scope scope = vt_cuda_enter(backend);
     vt_exec inner = *exec;
-    inner.stream = stream;
     cudaError_t code = cudaSuccess;
     if (exec->seconds) {
         vt_status timed = run_timed(plan, &inner, s, error);
@@ -376,7 +379,7 @@ static vt_status run(const vt_backend *backend, const struct vt_plan *plan, vt_e
         return timed;
     }
     if (!graph_exec) {
-        code = cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
+        code = cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed);
         if (code == cudaSuccess) {
             run_records(plan, &inner);
             code = cudaStreamEndCapture(stream, &graph);
@@ -409,7 +412,8 @@ static void drop(const vt_backend *backend, void *replay)
     vt_cuda_leave(scope);
 }
 
-/* ---- opening ---------------------------------------------------------------------------------------- */
+/* ---- opening
+ * ---------------------------------------------------------------------------------------- */
 
 static const char *refuse_dtype(vt_dtype dtype)
 {

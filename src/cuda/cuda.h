@@ -27,7 +27,8 @@ typedef struct vt_cuda_product {
     bool residual;
 } vt_cuda_product;
 
-/* The library's descriptions of one product; `bias` may be NULL while an algorithm is looked for. */
+/* The library's descriptions of one product; `bias` may be NULL while an algorithm is looked for.
+ */
 typedef struct vt_cuda_matmul {
     cublasLtMatmulDesc_t desc;
     cublasLtMatrixLayout_t weight, src, dst;
@@ -46,6 +47,20 @@ void vt_cuda_tune_close(vt_cuda *cuda);
 static inline const vt_cuda *vt_cuda_of(const vt_backend *backend)
 {
     return (const vt_cuda *)(const void *)backend;
+}
+
+/* What one session has: calls of several sessions share no library state. */
+typedef struct vt_cuda_stream {
+    cudaStream_t stream;
+    cublasLtHandle_t blas;
+    cudaEvent_t begin, end; /* of the last run */
+    void *staging;          /* on the GPU: the caller's pictures as they are */
+    size_t staging_bytes;
+} vt_cuda_stream;
+
+static inline const vt_cuda_stream *vt_cuda_stream_of(const vt_exec *exec)
+{
+    return exec->stream;
 }
 
 /* Makes the backend's GPU current and remembers the caller's; vt_cuda_leave puts it back. */

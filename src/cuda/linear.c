@@ -38,7 +38,7 @@ static choice describe(const vt_plan_input *in, const vt_record *r)
     c.gathers = p->norm_place == VT_NORM_INPUT || p->patch > 1 ||
                 vt_map_dtype(in->program, r->source[0]) != c.in;
     bool tanh_ok = p->act == VT_ACT_GELU_TANH || (half && p->act == VT_ACT_GELU);
-    c.act_in_product = tanh_ok                  ? VT_ACT_GELU_TANH
+    c.act_in_product = tanh_ok                 ? VT_ACT_GELU_TANH
                        : p->act == VT_ACT_RELU ? VT_ACT_RELU
                                                : VT_ACT_NONE;
     bool act_left = p->act != VT_ACT_NONE && c.act_in_product == VT_ACT_NONE;
@@ -113,7 +113,7 @@ static cudaError_t gather(const vt_exec *exec, const vt_record *r, const choice 
                                                  .scale = scale,
                                                  .shift = shift,
                                                  .eps = p->norm.eps},
-                                 exec->stream);
+                                 vt_cuda_stream_of(exec)->stream);
     }
     return vt_cuda_gather_patches(&(vt_cuda_patches){.src = vt_exec_map(exec, r->source[0]),
                                                      .dst = exec->scratch,
@@ -124,7 +124,7 @@ static cudaError_t gather(const vt_exec *exec, const vt_record *r, const choice 
                                                      .scale = scale,
                                                      .shift = shift,
                                                      .eps = norm ? p->norm.eps : -1.0f},
-                                  exec->stream);
+                                  vt_cuda_stream_of(exec)->stream);
 }
 
 /* Activation, norm and residual that the product could not take. */
@@ -146,7 +146,7 @@ static cudaError_t finish(const vt_exec *exec, const vt_record *r, const choice 
                               .rows = c->rows,
                               .cols = c->cols,
                               .act = act ? p->act : VT_ACT_NONE},
-            exec->stream);
+            vt_cuda_stream_of(exec)->stream);
     }
     if (norm && code == cudaSuccess) {
         code = vt_cuda_norm_rows(
@@ -161,7 +161,7 @@ static cudaError_t finish(const vt_exec *exec, const vt_record *r, const choice 
                             .scale = vt_exec_vector(exec, p->norm.scale),
                             .shift = vt_exec_vector(exec, p->norm.shift),
                             .eps = p->norm.eps},
-            exec->stream);
+            vt_cuda_stream_of(exec)->stream);
     }
     return code;
 }
@@ -183,10 +183,11 @@ static void linear_run(const vt_exec *exec, const vt_record *r)
     const void *residual = c->residual_in_product ? vt_exec_map(exec, r->source[1]) : result;
     bool good = vt_cuda_matmul_make(&m, &product, vt_cuda_vector_as(exec, p->bias, c->product));
     if (good) {
-        good = cublasLtMatmul(vt_cuda_of(exec->backend)->blas, m.desc, &one,
+        good = cublasLtMatmul(vt_cuda_stream_of(exec)->blas, m.desc, &one,
                               exec->weights[p->weight.id].data, m.weight, src, m.src, &beta,
                               residual, m.dst, result, m.dst, &c->algo, scratch + c->workspace_at,
-                              VT_CUDA_WORKSPACE, exec->stream) == CUBLAS_STATUS_SUCCESS;
+                              VT_CUDA_WORKSPACE,
+                              vt_cuda_stream_of(exec)->stream) == CUBLAS_STATUS_SUCCESS;
         vt_cuda_matmul_clear(&m);
     }
     if (!good) {
@@ -198,7 +199,5 @@ static void linear_run(const vt_exec *exec, const vt_record *r)
     }
 }
 
-const vt_impl vt_impl_cuda_linear = {.name = "cublasLt",
-                                     .scratch = linear_scratch,
-                                     .run = linear_run,
-                                     .choose = linear_choose};
+const vt_impl vt_impl_cuda_linear = {
+    .name = "cublasLt", .scratch = linear_scratch, .run = linear_run, .choose = linear_choose};

@@ -2,29 +2,31 @@
 /* The records that one kernel each serves. */
 #include "cuda/cuda.h"
 
-/* ---- norm ----------------------------------------------------------------------------------------- */
+/* ---- norm
+ * ----------------------------------------------------------------------------------------- */
 
 static void norm_run(const vt_exec *exec, const vt_record *r)
 {
     const vt_norm *p = &r->as.norm;
     vt_shape s = vt_exec_shape(exec, r->dst);
-    vt_cuda_note(exec, r,
-                 vt_cuda_norm_rows(
-                     &(vt_cuda_norm){.src = vt_exec_map(exec, r->source[0]),
-                                     .dst = vt_exec_map(exec, r->dst),
-                                     .src_dtype = vt_map_dtype(exec->program, r->source[0]),
-                                     .dst_dtype = vt_map_dtype(exec->program, r->dst),
-                                     .rows = s.n * s.h * s.w,
-                                     .cols = s.c,
-                                     .scale = vt_exec_vector(exec, p->scale),
-                                     .shift = vt_exec_vector(exec, p->shift),
-                                     .eps = p->eps},
-                     exec->stream));
+    vt_cuda_note(
+        exec, r,
+        vt_cuda_norm_rows(&(vt_cuda_norm){.src = vt_exec_map(exec, r->source[0]),
+                                          .dst = vt_exec_map(exec, r->dst),
+                                          .src_dtype = vt_map_dtype(exec->program, r->source[0]),
+                                          .dst_dtype = vt_map_dtype(exec->program, r->dst),
+                                          .rows = s.n * s.h * s.w,
+                                          .cols = s.c,
+                                          .scale = vt_exec_vector(exec, p->scale),
+                                          .shift = vt_exec_vector(exec, p->shift),
+                                          .eps = p->eps},
+                          vt_cuda_stream_of(exec)->stream));
 }
 
 const vt_impl vt_impl_cuda_norm = {.name = "norm", .run = norm_run};
 
-/* ---- attention ------------------------------------------------------------------------------------ */
+/* ---- attention
+ * ------------------------------------------------------------------------------------ */
 
 static const char *at_channel(const vt_exec *exec, const vt_heads *h)
 {
@@ -76,36 +78,36 @@ static const char *attention_refuse(const vt_plan_input *in, const vt_record *r)
 static void attention_run(const vt_exec *exec, const vt_record *r)
 {
     vt_cuda_attention args = attention_args(exec, r);
-    vt_cuda_note(exec, r, vt_cuda_attention_mma(&args, exec->stream));
+    vt_cuda_note(exec, r, vt_cuda_attention_mma(&args, vt_cuda_stream_of(exec)->stream));
 }
 
 static void attention_plain_run(const vt_exec *exec, const vt_record *r)
 {
     vt_cuda_attention args = attention_args(exec, r);
-    vt_cuda_note(exec, r, vt_cuda_attention_plain(&args, exec->stream));
+    vt_cuda_note(exec, r, vt_cuda_attention_plain(&args, vt_cuda_stream_of(exec)->stream));
 }
 
 const vt_impl vt_impl_cuda_attention = {
     .name = "mma", .refuse = attention_refuse, .run = attention_run};
 const vt_impl vt_impl_cuda_attention_plain = {.name = "plain", .run = attention_plain_run};
 
-/* ---- add, space_to_depth, mean_pool, conv2d ------------------------------------------------------- */
+/* ---- add, space_to_depth, mean_pool, conv2d
+ * ------------------------------------------------------- */
 
 static void add_run(const vt_exec *exec, const vt_record *r)
 {
     vt_shape s = vt_exec_shape(exec, r->dst);
     vt_cuda_note(exec, r,
                  vt_cuda_finish_rows(
-                     &(vt_cuda_finish){
-                         .src = vt_exec_map(exec, r->source[0]),
-                         .residual = vt_exec_map(exec, r->source[1]),
-                         .dst = vt_exec_map(exec, r->dst),
-                         .src_dtype = vt_map_dtype(exec->program, r->source[0]),
-                         .residual_dtype = vt_map_dtype(exec->program, r->source[1]),
-                         .dst_dtype = vt_map_dtype(exec->program, r->dst),
-                         .rows = s.n * s.h * s.w,
-                         .cols = s.c},
-                     exec->stream));
+                     &(vt_cuda_finish){.src = vt_exec_map(exec, r->source[0]),
+                                       .residual = vt_exec_map(exec, r->source[1]),
+                                       .dst = vt_exec_map(exec, r->dst),
+                                       .src_dtype = vt_map_dtype(exec->program, r->source[0]),
+                                       .residual_dtype = vt_map_dtype(exec->program, r->source[1]),
+                                       .dst_dtype = vt_map_dtype(exec->program, r->dst),
+                                       .rows = s.n * s.h * s.w,
+                                       .cols = s.c},
+                     vt_cuda_stream_of(exec)->stream));
 }
 
 const vt_impl vt_impl_cuda_add = {.name = "finish", .run = add_run};
@@ -121,21 +123,21 @@ static void space_to_depth_run(const vt_exec *exec, const vt_record *r)
                                         .shape = vt_exec_shape(exec, r->source[0]),
                                         .patch = r->as.block,
                                         .eps = -1.0f},
-                     exec->stream));
+                     vt_cuda_stream_of(exec)->stream));
 }
 
 const vt_impl vt_impl_cuda_space_to_depth = {.name = "patches", .run = space_to_depth_run};
 
 static void mean_pool_run(const vt_exec *exec, const vt_record *r)
 {
-    vt_cuda_note(exec, r,
-                 vt_cuda_mean_pool(
-                     &(vt_cuda_mean){.src = vt_exec_map(exec, r->source[0]),
-                                     .dst = vt_exec_map(exec, r->dst),
-                                     .src_dtype = vt_map_dtype(exec->program, r->source[0]),
-                                     .dst_dtype = vt_map_dtype(exec->program, r->dst),
-                                     .shape = vt_exec_shape(exec, r->source[0])},
-                     exec->stream));
+    vt_cuda_note(
+        exec, r,
+        vt_cuda_mean_pool(&(vt_cuda_mean){.src = vt_exec_map(exec, r->source[0]),
+                                          .dst = vt_exec_map(exec, r->dst),
+                                          .src_dtype = vt_map_dtype(exec->program, r->source[0]),
+                                          .dst_dtype = vt_map_dtype(exec->program, r->dst),
+                                          .shape = vt_exec_shape(exec, r->source[0])},
+                          vt_cuda_stream_of(exec)->stream));
 }
 
 const vt_impl vt_impl_cuda_mean_pool = {.name = "mean", .run = mean_pool_run};
@@ -163,18 +165,17 @@ static void conv2d_run(const vt_exec *exec, const vt_record *r)
                                        .src_shape = vt_exec_shape(exec, r->source[0]),
                                        .dst_shape = d,
                                        .conv = *p},
-                     exec->stream));
-    vt_cuda_note(exec, r,
-                 vt_cuda_finish_rows(
-                     &(vt_cuda_finish){.src = exec->scratch,
-                                       .dst = vt_exec_map(exec, r->dst),
-                                       .src_dtype = VT_F32,
-                                       .dst_dtype = vt_map_dtype(exec->program, r->dst),
-                                       .rows = d.n * d.h * d.w,
-                                       .cols = d.c,
-                                       .act = p->act},
-                     exec->stream));
+                     vt_cuda_stream_of(exec)->stream));
+    vt_cuda_note(
+        exec, r,
+        vt_cuda_finish_rows(&(vt_cuda_finish){.src = exec->scratch,
+                                              .dst = vt_exec_map(exec, r->dst),
+                                              .src_dtype = VT_F32,
+                                              .dst_dtype = vt_map_dtype(exec->program, r->dst),
+                                              .rows = d.n * d.h * d.w,
+                                              .cols = d.c,
+                                              .act = p->act},
+                            vt_cuda_stream_of(exec)->stream));
 }
 
-const vt_impl vt_impl_cuda_conv2d = {
-    .name = "plain", .scratch = conv2d_scratch, .run = conv2d_run};
+const vt_impl vt_impl_cuda_conv2d = {.name = "plain", .scratch = conv2d_scratch, .run = conv2d_run};
