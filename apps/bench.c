@@ -12,7 +12,8 @@
 static const char help[] =
     "Usage: bench [options] [PICTURE]\n"
     "Times a network at batch 1 and at --batch: median and 99th percentile, GFLOP/s, share of the\n"
-    "measured peak of this machine, the median with the input brought in and the logits out, memory.\n"
+    "measured peak of this machine, the median with the input brought in and the logits out, "
+    "memory.\n"
     "With a PICTURE also decoding and preprocessing.\n\n"
     "  bench\n"
     "  bench --model swin_tiny_patch4_window7_224 --dtype bf16 --threads 2 --batch 16 --ops\n\n"
@@ -211,7 +212,8 @@ static int bench_batch(const state *s, int batch, result *out)
 static int bench_picture(const state *s, const char *path, double *decode, double *preprocess)
 {
     vt_error error = {0};
-    float *out = malloc(3 * (size_t)s->preprocess.height * (size_t)s->preprocess.width * sizeof *out);
+    float *out =
+        malloc(3 * (size_t)s->preprocess.height * (size_t)s->preprocess.width * sizeof *out);
     vt_status status = out ? VT_OK : vt_error_set(&error, VT_ERR_MEMORY, "out of memory");
     *decode = *preprocess = 1e9;
     for (int i = 0; status == VT_OK && i < 10; i++) {
@@ -247,20 +249,18 @@ static json_t *json_timing(const timing *t)
 
 static void print_json(const state *s, const result *one, const result *many, const double *picture)
 {
-    json_t *j = json_pack("{s:s, s:s, s:s, s:i, s:i, s:f, s:f, s:f, s:o}", "model",
-                          vt_model_variant(s->model)->name, "device",
-                          vt_context_description(s->context), "dtype",
-                          vt_dtype_name(vt_model_dtype(s->model)), "height", s->preprocess.height,
-                          "width", s->preprocess.width, "gflop", one->flops / 1e9, "peak_gflops",
-                          s->peak, "peak_memory_bytes", peak_memory(), "latency_ms",
-                          json_timing(&one->network));
+    json_t *j =
+        json_pack("{s:s, s:s, s:s, s:i, s:i, s:f, s:f, s:f, s:o}", "model",
+                  vt_model_variant(s->model)->name, "device", vt_context_description(s->context),
+                  "dtype", vt_dtype_name(vt_model_dtype(s->model)), "height", s->preprocess.height,
+                  "width", s->preprocess.width, "gflop", one->flops / 1e9, "peak_gflops", s->peak,
+                  "peak_memory_bytes", peak_memory(), "latency_ms", json_timing(&one->network));
     json_object_set_new(j, "latency_with_copies_ms", json_timing(&one->whole));
     if (s->batch > 1) {
         json_object_set_new(j, "batch", json_integer(s->batch));
         json_object_set_new(j, "batch_ms", json_timing(&many->network));
         json_object_set_new(j, "batch_with_copies_ms", json_timing(&many->whole));
-        json_object_set_new(j, "images_per_second",
-                            json_real(s->batch / many->network.median));
+        json_object_set_new(j, "images_per_second", json_real(s->batch / many->network.median));
     }
     if (picture) {
         json_object_set_new(j, "decode_ms", json_real(picture[0] * 1e3));
@@ -319,19 +319,20 @@ static int run(state *s, const char *path)
 static int take_option(state *s, int opt)
 {
     switch (opt) {
-    case 'h':
-        printf("%s\n%s", help, CLI_COMMON_HELP);
-        exit(cli_finish(&s->options, CLI_OK));
+    case 'h': printf("%s\n%s", help, CLI_COMMON_HELP); exit(cli_finish(&s->options, CLI_OK));
     case 'O': s->ops = true; return CLI_OK;
     case 'b':
         return cli_number(optarg, 1, 65536, &s->batch)
-                   ? CLI_OK : cli_usage(&s->options, "--batch %s: want 1 to 65536", optarg);
+                   ? CLI_OK
+                   : cli_usage(&s->options, "--batch %s: want 1 to 65536", optarg);
     case 'n':
         return cli_number(optarg, 3, 1000000, &s->runs)
-                   ? CLI_OK : cli_usage(&s->options, "--runs %s: want 3 or more", optarg);
+                   ? CLI_OK
+                   : cli_usage(&s->options, "--runs %s: want 3 or more", optarg);
     case 'S':
         return cli_number(optarg, 0, 86400, &s->seconds)
-                   ? CLI_OK : cli_usage(&s->options, "--seconds %s: want a whole number", optarg);
+                   ? CLI_OK
+                   : cli_usage(&s->options, "--seconds %s: want a whole number", optarg);
     default: return cli_common_option(&s->options, opt, optarg);
     }
 }

@@ -187,7 +187,8 @@ static int classify_one(state *s, int i)
     vt_tensor input, logits;
     vt_image picture;
     vt_error error = {0};
-    int best = 0, result = input_get(&s->app.in, &s->app.options, s->app.context, i, &input, &picture);
+    int best = 0,
+        result = input_get(&s->app.in, &s->app.options, s->app.context, i, &input, &picture);
     if (result != CLI_OK) {
         return result;
     }
@@ -203,8 +204,8 @@ static int classify_one(state *s, int i)
         result = keep_rows(s, &s->logits, &s->rows, logits.n, logits.c, logits.data);
     }
     if (result == CLI_OK && s->dump_path) {
-        result = keep_rows(s, &s->inputs, &s->input_rows, input.n, 3 * input.h * input.w,
-                           input.data);
+        result =
+            keep_rows(s, &s->inputs, &s->input_rows, input.n, 3 * input.h * input.w, input.data);
     }
     if (result == CLI_OK) {
         result = report(s, name, &logits, &best);
@@ -244,9 +245,8 @@ static int run(state *s)
         return cli_fail(&s->app.options, "%s", error.message);
     }
     const char *const outputs[] = {"logits", "cam"};
-    vt_session_settings settings = {.outputs = outputs,
-                                    .output_count = s->cam ? 2 : 1,
-                                    .check_range = s->check_range};
+    vt_session_settings settings = {
+        .outputs = outputs, .output_count = s->cam ? 2 : 1, .check_range = s->check_range};
     if (vt_session_create(&s->app.session, s->app.model, &settings, &error) != VT_OK) {
         return cli_fail(&s->app.options, "%s", error.message);
     }

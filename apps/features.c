@@ -115,8 +115,7 @@ static int write_output(const state *s, const char *name)
     if (s->app.options.json) {
         json_t *line = json_pack("{s:o, s:o, s:[I, I, I, I]}", "output", cli_json_text(name),
                                  "file", cli_json_text(path), "shape", (json_int_t)shape[0],
-                                 (json_int_t)shape[1], (json_int_t)shape[2],
-                                 (json_int_t)shape[3]);
+                                 (json_int_t)shape[1], (json_int_t)shape[2], (json_int_t)shape[3]);
         json_dumpf(line, stdout, 0);
         putchar('\n');
         json_decref(line);

@@ -10,7 +10,8 @@
 static const char help[] =
     "Usage: info [options] [FILE]\n"
     "Without arguments: the models. With a FILE: the tensors it holds. With --model: parameters,\n"
-    "operations and memory for --size and --batch (and --keys: every parameter's name and shape).\n\n"
+    "operations and memory for --size and --batch (and --keys: every parameter's name and "
+    "shape).\n\n"
     "  info\n"
     "  info swin_tiny.pth\n"
     "  info --model swin_tiny_patch4_window7_224 --size 384x512 --batch 8\n\n"
@@ -32,12 +33,11 @@ static int list_models(const state *s)
     json_t *all = json_array();
     for (size_t i = 0; (v = vt_variant_at(s->context, i, &family)) != NULL; i++) {
         if (s->options.json) {
-            json_array_append_new(all, json_pack("{s:s, s:s, s:i, s:i, s:i, s:s, s:s}", "name",
-                                                 v->name, "family", family->name, "height",
-                                                 v->preprocess.height, "width",
-                                                 v->preprocess.width, "classes", v->classes,
-                                                 "checkpoint", v->checkpoint, "license",
-                                                 v->license));
+            json_array_append_new(all,
+                                  json_pack("{s:s, s:s, s:i, s:i, s:i, s:s, s:s}", "name", v->name,
+                                            "family", family->name, "height", v->preprocess.height,
+                                            "width", v->preprocess.width, "classes", v->classes,
+                                            "checkpoint", v->checkpoint, "license", v->license));
             continue;
         }
         if (family != previous) {
@@ -88,10 +88,10 @@ static int list_file(const state *s, const char *path)
         const vt_checkpoint_entry *e = vt_checkpoint_at(file, i);
         total += e->elements;
         if (s->options.json) {
-            json_array_append_new(tensors, json_pack("{s:o, s:s, s:o}", "name",
-                                                     cli_json_text(e->name), "dtype",
-                                                     vt_dtype_name(e->dtype), "shape",
-                                                     json_shape(e->rank, e->shape)));
+            json_array_append_new(tensors,
+                                  json_pack("{s:o, s:s, s:o}", "name", cli_json_text(e->name),
+                                            "dtype", vt_dtype_name(e->dtype), "shape",
+                                            json_shape(e->rank, e->shape)));
         } else {
             printf("%-5s ", vt_dtype_name(e->dtype));
             cli_print_text(e->name);
@@ -101,9 +101,9 @@ static int list_file(const state *s, const char *path)
         }
     }
     if (s->options.json) {
-        json_t *all = json_pack("{s:s, s:o, s:I, s:O}", "format", vt_checkpoint_format(file), "root",
-                                cli_json_text(vt_checkpoint_root(file)), "elements", (json_int_t)total, "tensors",
-                                tensors);
+        json_t *all = json_pack("{s:s, s:o, s:I, s:O}", "format", vt_checkpoint_format(file),
+                                "root", cli_json_text(vt_checkpoint_root(file)), "elements",
+                                (json_int_t)total, "tensors", tensors);
         json_dumpf(all, stdout, JSON_INDENT(1));
         putchar('\n');
         json_decref(all);
@@ -146,17 +146,16 @@ static void print_cost(const state *s, const vt_model *model, vt_session *sessio
         flops += op.flops;
         bytes += op.bytes;
         if (s->ops) {
-            printf("%-24s %-14s %-12s %9.1f MFLOP %9.2f MB\n", op.label, op.kind,
-                   op.implementation, op.flops / 1e6, op.bytes / 1e6);
+            printf("%-24s %-14s %-12s %9.1f MFLOP %9.2f MB\n", op.label, op.kind, op.implementation,
+                   op.flops / 1e6, op.bytes / 1e6);
         }
     }
     if (s->options.json) {
-        json_t *j = json_pack("{s:s, s:i, s:i, s:i, s:I, s:I, s:I, s:f, s:f, s:s}", "model", v->name,
-                              "batch", s->batch, "height", h, "width", w, "parameters",
-                              (json_int_t)vt_model_parameters(model), "weight_bytes",
-                              (json_int_t)vt_model_bytes(model), "activation_bytes",
-                              (json_int_t)memory, "flops", flops, "bytes_moved", bytes, "license",
-                              v->license);
+        json_t *j = json_pack(
+            "{s:s, s:i, s:i, s:i, s:I, s:I, s:I, s:f, s:f, s:s}", "model", v->name, "batch",
+            s->batch, "height", h, "width", w, "parameters", (json_int_t)vt_model_parameters(model),
+            "weight_bytes", (json_int_t)vt_model_bytes(model), "activation_bytes",
+            (json_int_t)memory, "flops", flops, "bytes_moved", bytes, "license", v->license);
         json_dumpf(j, stdout, JSON_INDENT(1));
         putchar('\n');
         json_decref(j);
@@ -215,9 +214,7 @@ int main(int argc, char **argv)
     while (result == CLI_OK &&
            (opt = getopt_long(argc, argv, CLI_SHORT_OPTIONS "b:KO", table, NULL)) != -1) {
         switch (opt) {
-        case 'h':
-            printf("%s\n%s", help, CLI_COMMON_HELP);
-            return cli_finish(&s.options, CLI_OK);
+        case 'h': printf("%s\n%s", help, CLI_COMMON_HELP); return cli_finish(&s.options, CLI_OK);
         case 'K': s.keys = true; break;
         case 'O': s.ops = true; break;
         case 'b':

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* selftest: does this machine compute what the papers' code computes? Weights and picture are a hash
- * of their names, so no file is needed; the expected values are built in. */
+/* selftest: does this machine compute what the papers' code computes? Weights and picture are a
+ * hash of their names, so no file is needed; the expected values are built in. */
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -93,10 +93,10 @@ static void print_case(const cli_options *options, const vt_golden_case *want, c
 {
     static const char *const rules[] = {"auto", "pad", "mm", "timm"};
     if (options->json) {
-        json_t *line = json_pack("{s:s, s:i, s:i, s:s, s:f, s:b}", "model", want->variant, "height",
-                                 want->height, "width", want->width, "rule",
-                                 rules[want->window_rule], "difference", o->difference, "passed",
-                                 passed);
+        json_t *line =
+            json_pack("{s:s, s:i, s:i, s:s, s:f, s:b}", "model", want->variant, "height",
+                      want->height, "width", want->width, "rule", rules[want->window_rule],
+                      "difference", o->difference, "passed", passed);
         json_dumpf(line, stdout, JSON_REAL_PRECISION(4));
         putchar('\n');
         json_decref(line);
@@ -146,9 +146,8 @@ static int run_all(const cli_options *options, vt_context *context, bool quick)
     if (passed + failed == 0) {
         return cli_fail(options, "there is no golden case for %s", options->model);
     }
-    fprintf(stderr, "%s, %s: %d passed, %d failed (bound %.0e)\n",
-            vt_context_description(context), vt_dtype_name(options->settings.dtype), passed, failed,
-            bound(options->settings.dtype));
+    fprintf(stderr, "%s, %s: %d passed, %d failed (bound %.0e)\n", vt_context_description(context),
+            vt_dtype_name(options->settings.dtype), passed, failed, bound(options->settings.dtype));
     return failed ? CLI_FAILED : CLI_OK;
 }
 

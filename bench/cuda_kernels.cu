@@ -30,7 +30,7 @@ static void must(cudaError_t e, const char *what)
     }
 }
 
-/* ---- data ---- */
+/* ---- data ------------------------------------------------------------------------------------ */
 
 static uint32_t random_state = 12345;
 static float random_unit(void) /* about normal, in (-3, 3) */
@@ -144,7 +144,7 @@ static void check(const char *what, cudaError_t launched, const array &dst,
     printf("\n");
 }
 
-/* ---- references ---- */
+/* ---- references ------------------------------------------------------------------------------ */
 
 static void norm_row(const std::vector<double> &x, const array *scale, const array *shift,
                      float eps, double *dst)
@@ -174,7 +174,7 @@ static double activation(vt_activation act, double x)
     }
 }
 
-/* ---- checks ---- */
+/* ---- checks ---------------------------------------------------------------------------------- */
 
 static const vt_dtype TYPES[] = {VT_F32, VT_BF16, VT_F16};
 static char label[160];
@@ -567,7 +567,7 @@ static void check_attention(void)
     }
 }
 
-/* ---- times ---- */
+/* ---- times ----------------------------------------------------------------------------------- */
 
 static double copy_rate;
 

@@ -34,10 +34,12 @@ static void tiny_bind(vt_binder *b, const vt_variant *variant, const vt_bind_set
         vt_scope(b, "blocks.%d", i);
         k->norm1 = vt_norm_bind(b, "norm1", CHANNELS, 1e-5f);
         vt_scope(b, "attn");
-        k->attn = vt_window_attention_bind(
-            b, &(vt_window_attention_settings){.channels = CHANNELS, .heads = 2,
-                                               .window = i == 0 ? 4 : 8, .shifted = i == 0,
-                                               .rule = s->window_rule});
+        k->attn =
+            vt_window_attention_bind(b, &(vt_window_attention_settings){.channels = CHANNELS,
+                                                                        .heads = 2,
+                                                                        .window = i == 0 ? 4 : 8,
+                                                                        .shifted = i == 0,
+                                                                        .rule = s->window_rule});
         vt_scope_end(b);
         k->norm2 = vt_norm_bind(b, "norm2", CHANNELS, 1e-5f);
         vt_scope(b, "mlp");
@@ -64,13 +66,15 @@ static void tiny_forward(vt_builder *b, const void *network)
     vt_classifier_forward(b, &net->classifier, x);
 }
 
-static const vt_variant tiny_variants[] = {
-    {.name = "two_windows",
-     .preprocess = {.height = 128, .width = 128, .crop_pct = 0.9, .mean = {0.5f, 0.5f, 0.5f},
-                    .std = {0.5f, 0.5f, 0.5f}},
-     .classes = 10,
-     .checkpoint = "none",
-     .license = "none"}};
+static const vt_variant tiny_variants[] = {{.name = "two_windows",
+                                            .preprocess = {.height = 128,
+                                                           .width = 128,
+                                                           .crop_pct = 0.9,
+                                                           .mean = {0.5f, 0.5f, 0.5f},
+                                                           .std = {0.5f, 0.5f, 0.5f}},
+                                            .classes = 10,
+                                            .checkpoint = "none",
+                                            .license = "none"}};
 
 static const vt_family tiny = {.name = "two_windows",
                                .title = "two blocks of window attention",

@@ -78,7 +78,7 @@ static void check_pixels(const vt_image *image, const json_t *want, const char *
     }
 }
 
-/* ---- decoding ------------------------------------------------------------------------------ */
+/* ---- decoding -------------------------------------------------------------------------------- */
 
 static void pictures_equal_pillow(void **state)
 {
@@ -145,7 +145,7 @@ static void exif_variants(void **state)
     test_free(bytes);
 }
 
-/* ---- refusals ------------------------------------------------------------------------------ */
+/* ---- refusals -------------------------------------------------------------------------------- */
 
 static void expect(vt_status status, const char *word, const void *bytes, size_t size)
 {
@@ -338,7 +338,7 @@ static void unreadable_files(void **state)
     vt_image_clear(NULL, ctx);
 }
 
-/* ---- writing ------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 static void png_round_trip(void **state)
 {
@@ -388,7 +388,7 @@ static void failed_saves_leave_nothing(void **state)
     assert_int_equal(files_in_scratch(), 0);
 }
 
-/* ---- overlays ------------------------------------------------------------------------------ */
+/* ---- overlays -------------------------------------------------------------------------------- */
 
 enum { SIDE = 64 };
 

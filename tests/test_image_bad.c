@@ -45,7 +45,7 @@ static void run_exact(const uint8_t *bytes, size_t size)
 
 static size_t runs;
 
-/* ---- cut short ----------------------------------------------------------------------------- */
+/* ---- cut short ------------------------------------------------------------------------------- */
 
 static bool ends_with(const char *name, const char *end)
 {
@@ -87,7 +87,7 @@ static void truncated(void **state)
     print_message("%zu truncations\n", runs);
 }
 
-/* ---- changed ------------------------------------------------------------------------------- */
+/* ---- changed --------------------------------------------------------------------------------- */
 
 static uint32_t next_random(uint32_t *state)
 {
@@ -191,7 +191,7 @@ static void changed_with_right_check_sums(void **state)
     print_message("%zu changed PNG pictures\n", runs);
 }
 
-/* ---- noise --------------------------------------------------------------------------------- */
+/* ---- noise ----------------------------------------------------------------------------------- */
 
 static void noise_behind_magic(void **state)
 {
@@ -228,7 +228,7 @@ static void noise_behind_magic(void **state)
     }
 }
 
-/* ---- failing allocations ------------------------------------------------------------------- */
+/* ---- failing allocations --------------------------------------------------------------------- */
 
 /* An allocator whose k-th call fails. */
 typedef struct ration {

@@ -79,7 +79,7 @@ static vt_preprocess imagenet(int height, int width)
                            .std = {0.229f, 0.224f, 0.225f}};
 }
 
-/* ---- against the reference implementations ------------------------------------------------- */
+/* ---- against the reference implementations --------------------------------------------------- */
 
 static void resizes_equal_pillow(void **state)
 {
@@ -162,7 +162,7 @@ static void transforms_equal_timm(void **state)
     json_decref(index);
 }
 
-/* ---- layouts ------------------------------------------------------------------------------- */
+/* ---- layouts --------------------------------------------------------------------------------- */
 
 enum { W = 37, H = 53, OUT_W = 16, OUT_H = 24 };
 
@@ -241,7 +241,7 @@ static void threads_do_not_matter(void **state)
     vt_context_destroy(&five);
 }
 
-/* ---- properties ---------------------------------------------------------------------------- */
+/* ---- properties ------------------------------------------------------------------------------ */
 
 static void constant_stays_constant(void **state)
 {
@@ -384,7 +384,7 @@ static void extreme_strips(void **state)
     test_free(out);
 }
 
-/* ---- bad arguments ------------------------------------------------------------------------- */
+/* ---- bad arguments --------------------------------------------------------------------------- */
 
 static void expect_refusal(const vt_preprocess *p, const char *word)
 {

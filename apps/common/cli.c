@@ -209,8 +209,8 @@ static bool on_progress(void *user, const char *what, uint64_t done, uint64_t to
     o->started = done <= 1 ? now : o->started;
     if (now - o->started > PATIENCE) {
         int filled = (int)(BAR * done / (total ? total : 1));
-        fprintf(stderr, "\r%s [%.*s%*s]", what, filled,
-                "########################################", BAR - filled, "");
+        fprintf(stderr, "\r%s [%.*s%*s]", what, filled, "########################################",
+                BAR - filled, "");
         fputs(done + 1 >= total ? "\n" : "", stderr);
     }
     return !interrupted;
@@ -274,8 +274,9 @@ int cli_open_model(cli_options *o, vt_context *context, vt_model **model)
     } else if (o->model) {
         return cli_fail(o, "--model %s: its weights are not shipped; give --weights FILE%s",
                         o->model,
-                        vt_variant_find(context, o->model, NULL) ? "" : " (and the name is unknown:"
-                                                                        " info lists models)");
+                        vt_variant_find(context, o->model, NULL) ? ""
+                                                                 : " (and the name is unknown:"
+                                                                   " info lists models)");
     } else if (default_weights(path, sizeof path)) {
         status = vt_model_load(model, context, NULL, path, &o->settings, &error);
     } else {

@@ -43,9 +43,9 @@ typedef struct cli_options {
     "      --verify           check the file's stored checksums first\n"                           \
     "      --size H[xW]       run at this input size instead of the model's own\n"                 \
     "      --swin-rule RULE   pad, mm or timm: how windows meet sizes they do not divide\n"        \
-    "  -d, --device DEVICE    cpu (default) or ref, the slow plain reference\n"                    \
+    "  -d, --device DEVICE    cpu (default), cuda or cuda:N, ref (the slow plain reference)\n"     \
     "      --isa ISA          portable, avx2, avx512, avx512_bf16; default: the best there is\n"   \
-    "      --dtype TYPE       f32 (default) or bf16\n"                                             \
+    "      --dtype TYPE       f32 (default), bf16, f16 (GPU)\n"                                      \
     "  -t, --threads N        default: all processors\n"                                           \
     "  -j, --json             machine-readable result\n"                                           \
     "  -v, --verbose          say more on stderr\n"                                                \
@@ -58,7 +58,8 @@ void cli_init(cli_options *options, const char *program);
 /* Takes one option returned by getopt_long, '?' included. CLI_OK, or CLI_USAGE after a message. */
 int cli_common_option(cli_options *options, int opt, const char *argument);
 
-/* Prints "program: message" to stderr and returns CLI_FAILED, or CLI_USAGE with a hint at --help. */
+/* Prints "program: message" to stderr and returns CLI_FAILED, or CLI_USAGE with a hint at --help.
+ */
 int cli_fail(const cli_options *options, const char *format, ...) VT_PRINTF(2, 3);
 int cli_usage(const cli_options *options, const char *format, ...) VT_PRINTF(2, 3);
 

@@ -20,8 +20,8 @@ typedef struct input_set {
  * options->height and width from it. */
 int input_open(input_set *in, cli_options *options, vt_context *context, char **paths, int count);
 
-/* The i-th input as a view that is valid until the next call. `picture` receives the decoded picture
- * (cleared by the caller; empty for a tensor). */
+/* The i-th input as a view that is valid until the next call. `picture` receives the decoded
+ * picture (cleared by the caller; empty for a tensor). */
 int input_get(input_set *in, const cli_options *options, vt_context *context, int i,
               vt_tensor *tensor, vt_image *picture);
 

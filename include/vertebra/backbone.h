@@ -76,16 +76,15 @@ void vt_scope_end(vt_binder *binder);
 bool vt_bind_available(const vt_binder *binder, const char *name, bool otherwise);
 
 /* Makes the binding fail with this message, unless it has failed already. */
-void vt_binder_fail(vt_binder *binder, vt_status status, const char *format, ...)
-    VT_PRINTF(3, 4);
+void vt_binder_fail(vt_binder *binder, vt_status status, const char *format, ...) VT_PRINTF(3, 4);
 
 /* ---- variants -------------------------------------------------------------------------------- */
 
 /* How windows are laid over maps whose size they do not divide. */
 typedef enum vt_window_rule {
     VT_WINDOW_AUTO = 0, /* what the checkpoint's publisher used: MM for mm* files, else PAD */
-    VT_WINDOW_PAD,      /* pad, then shift; no shift on an axis that one window spans (torchvision) */
-    VT_WINDOW_MM,       /* the same, the shift is never left out (mmdetection, mmsegmentation) */
+    VT_WINDOW_PAD, /* pad, then shift; no shift on an axis that one window spans (torchvision) */
+    VT_WINDOW_MM,  /* the same, the shift is never left out (mmdetection, mmsegmentation) */
     /* as timm up to 1.0.30 builds it for one fixed size: windows clamped to the map, whose size is
      * halved rounding down from stage to stage (later versions round up); shift, then pad */
     VT_WINDOW_TIMM
@@ -148,8 +147,8 @@ typedef struct vt_golden_case {
 } vt_golden_case;
 
 typedef struct vt_family {
-    const char *name;  /* "swin" */
-    const char *title; /* "Swin Transformer: Hierarchical Vision Transformer ..." */
+    const char *name;             /* "swin" */
+    const char *title;            /* "Swin Transformer: Hierarchical Vision Transformer ..." */
     const char *source, *license; /* the authors' code and its licence */
     const vt_variant *variants;
     size_t variant_count;
@@ -157,8 +156,8 @@ typedef struct vt_family {
     void (*bind)(vt_binder *binder, const vt_variant *variant, const vt_bind_settings *settings,
                  void *network);
     void (*forward)(vt_builder *builder, const void *network);
-    const vt_dialect *dialects; /* tried in order; ends with name = NULL */
-    const char *head;           /* canonical key whose rows are the classes */
+    const vt_dialect *dialects;   /* tried in order; ends with name = NULL */
+    const char *head;             /* canonical key whose rows are the classes */
     const vt_golden_case *golden; /* ends with variant = NULL; NULL: none */
 } vt_family;
 

@@ -64,8 +64,8 @@ const vt_checkpoint_entry *vt_checkpoint_find(const vt_checkpoint *checkpoint, c
  * f32 (integers exactly up to 2^24, f64 rounded to nearest). `out` holds `count` floats. Views with
  * any strides are gathered. Thread safe.
  * Errors: VT_ERR_ARGUMENT (range), VT_ERR_IO (the file shrank), VT_ERR_UNSUPPORTED (dtype),
- * VT_ERR_FORMAT (the tensor's storage is missing, quantised or out of bounds), VT_ERR_LIMIT (too many
- * dimensions, expanded too far). count = 0 only asks whether the tensor can be read. */
+ * VT_ERR_FORMAT (the tensor's storage is missing, quantised or out of bounds), VT_ERR_LIMIT (too
+ * many dimensions, expanded too far). count = 0 only asks whether the tensor can be read. */
 vt_status vt_checkpoint_read(const vt_checkpoint *checkpoint, const vt_checkpoint_entry *entry,
                              int64_t first, int64_t count, float *out, vt_error *error);
 

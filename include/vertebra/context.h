@@ -47,7 +47,8 @@ typedef struct vt_context_settings {
     /* "cpu": the fast path; "ref": the plain C reference, slow, one thread; "cuda", "cuda:N". */
     const char *device;
     /* Worker threads of one forward call; 0 (default) = the processors this process may use (its
-     * affinity mask and its control group's quota), at most 64. The library pins no thread and leaves the caller's OpenMP settings alone. */
+     * affinity mask and its control group's quota), at most 64. The library pins no thread and
+     * leaves the caller's OpenMP settings alone. */
     int threads;
     vt_isa isa;
     /* Whether the planner may fuse operations (default true). Results agree to rounding. */
@@ -64,7 +65,8 @@ vt_context_settings vt_context_settings_default(void);
 /* Creates a context. `settings` may be NULL for the defaults. A context may be used by several
  * threads at once and must outlive the models and images made with it.
  * Errors: VT_ERR_ARGUMENT (unknown device, negative threads), VT_ERR_UNSUPPORTED (the processor
- * lacks the instructions asked for; this build has no such device), VT_ERR_DEVICE, VT_ERR_MEMORY. */
+ * lacks the instructions asked for; this build has no such device), VT_ERR_DEVICE, VT_ERR_MEMORY.
+ */
 vt_status vt_context_create(vt_context **context, const vt_context_settings *settings,
                             vt_error *error);
 
@@ -74,8 +76,8 @@ void vt_context_destroy(vt_context **context);
 /* The device in words, such as "cpu, avx512_bf16, 2 threads". Owned by the context. */
 const char *vt_context_description(const vt_context *context);
 
-/* Measures, for a fraction of a second, the highest rate of multiply-adds that this context's device
- * and threads reach for an element type, in GFLOP/s; 0 when it cannot be told. */
+/* Measures, for a fraction of a second, the highest rate of multiply-adds that this context's
+ * device and threads reach for an element type, in GFLOP/s; 0 when it cannot be told. */
 double vt_context_peak(const vt_context *context, vt_dtype dtype);
 
 /* "MAJOR.MINOR.PATCH" of the library in use. */

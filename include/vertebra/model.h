@@ -11,7 +11,7 @@ VT_BEGIN_DECLS
 
 typedef struct vt_model vt_model;
 
-/* ---- what there is ------------------------------------------------------------------------------ */
+/* ---- what there is --------------------------------------------------------------------------- */
 
 /* Variant i of all families of the context (built in, then registered), or NULL when i is out of
  * range. `family` may be NULL. */
@@ -21,7 +21,7 @@ const vt_variant *vt_variant_at(const vt_context *context, size_t i, const vt_fa
 const vt_variant *vt_variant_find(const vt_context *context, const char *name,
                                   const vt_family **family);
 
-/* ---- loading ------------------------------------------------------------------------------------ */
+/* ---- loading --------------------------------------------------------------------------------- */
 
 typedef struct vt_model_settings {
     vt_dtype dtype; /* VT_F32 (default) or VT_BF16: of the matrices and what only products read */
@@ -36,8 +36,8 @@ vt_model_settings vt_model_settings_default(void);
 /* Loads the weights in `path` into variant `name`. With name = NULL the file must name its variant
  * (safetensors metadata "vertebra.model", as the shipped weights have). The number of classes is
  * what the file's head has; a file without a head gives features only.
- * Errors: VT_ERR_NOT_FOUND (variant), VT_ERR_MISMATCH (missing, mis-shaped and unexpected keys in one
- * message), VT_ERR_CANCELLED, those of vt_checkpoint_open. */
+ * Errors: VT_ERR_NOT_FOUND (variant), VT_ERR_MISMATCH (missing, mis-shaped and unexpected keys in
+ * one message), VT_ERR_CANCELLED, those of vt_checkpoint_open. */
 vt_status vt_model_load(vt_model **model, vt_context *context, const char *name, const char *path,
                         const vt_model_settings *settings, vt_error *error);
 
@@ -52,7 +52,7 @@ void vt_model_destroy(vt_model **model);
 /* Fills `out` ([n,3,h,w], dense f32) with the golden input picture: 2r with r in [-1, 1). */
 void vt_golden_picture(int64_t n, int64_t h, int64_t w, float *out);
 
-/* ---- what it is --------------------------------------------------------------------------------- */
+/* ---- what it is ------------------------------------------------------------------------------ */
 
 const vt_variant *vt_model_variant(const vt_model *model);
 const vt_family *vt_model_family(const vt_model *model);

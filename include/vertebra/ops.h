@@ -52,14 +52,14 @@ typedef struct vt_norm {
 /* Where a linear record applies its norm. */
 typedef enum vt_norm_place {
     VT_NORM_NONE = 0,
-    VT_NORM_INPUT,   /* of each input row */
-    VT_NORM_OUTPUT   /* of each output row, after the activation, before the residual */
+    VT_NORM_INPUT, /* of each input row */
+    VT_NORM_OUTPUT /* of each output row, after the activation, before the residual */
 } vt_norm_place;
 
 /* dst[n,h,w,o] = residual[n,h,w,o] + norm_out(act(bias[o] + sum_i weight[o,i] * row[i]))
- * with row = norm_in(x[n,h,w,:]), or of the `patch` x `patch` pixels of x that lie under dst[n,h,w],
- * concatenated as (dy, dx, c), zero outside the map: dst is then ceil(H/patch) x ceil(W/patch).
- * Layers set weight, bias and act; the planner's rewrites fill in the rest. */
+ * with row = norm_in(x[n,h,w,:]), or of the `patch` x `patch` pixels of x that lie under
+ * dst[n,h,w], concatenated as (dy, dx, c), zero outside the map: dst is then ceil(H/patch) x
+ * ceil(W/patch). Layers set weight, bias and act; the planner's rewrites fill in the rest. */
 typedef struct vt_linear {
     vt_weight weight; /* [out, in] */
     vt_weight bias;   /* [out], or none */
@@ -114,7 +114,8 @@ typedef struct vt_heads {
  * score: dot: scale * q.k; cosine (temperature set): exp(min(temperature[head], ln 100)) *
  *   q/max(|q|,1e-12) . k/max(|k|,1e-12).
  * bias: [heads, (2 window_h - 1) * (2 window_w - 1)], entry (yj - yi + window_h - 1) *
- *   (2 window_w - 1) + (xj - xi + window_w - 1): key minus query, whatever the checkpoint's sign. */
+ *   (2 window_w - 1) + (xj - xi + window_w - 1): key minus query, whatever the checkpoint's sign.
+ */
 typedef struct vt_attention {
     int heads;
     vt_heads q, k, v;

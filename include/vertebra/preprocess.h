@@ -40,8 +40,8 @@ typedef enum vt_crop_mode {
 
 /* One evaluation transform. */
 typedef struct vt_preprocess {
-    int height, width; /* of the network's input */
-    double crop_pct;   /* in (0, 1]; ignored when resize_shorter > 0 */
+    int height, width;  /* of the network's input */
+    double crop_pct;    /* in (0, 1]; ignored when resize_shorter > 0 */
     int resize_shorter; /* torchvision's resize_size: 0, or the exact length of the shorter side */
     vt_crop_mode crop_mode;
     vt_filter filter;

@@ -18,7 +18,8 @@ typedef struct vt_session_settings {
     const char *const *outputs;
     int output_count;
     bool profile;     /* time every operation */
-    bool check_range; /* fail with VT_ERR_NUMERIC at the first operation whose result is not finite */
+    bool check_range; /* fail with VT_ERR_NUMERIC at the first operation whose result is not finite
+                       */
 } vt_session_settings;
 
 /* `settings` may be NULL. The model must outlive the session. One thread at a time.
@@ -41,13 +42,14 @@ vt_status vt_session_memory(vt_session *session, int64_t n, int64_t h, int64_t w
  * Errors: those of prepare, VT_ERR_CANCELLED, VT_ERR_NUMERIC (check_range). */
 vt_status vt_session_forward(vt_session *session, const vt_tensor *input, vt_error *error);
 
-/* A view of an output of the last forward: f32, dense NHWC, owned by the session and valid until its
- * next call. Errors: VT_ERR_NOT_FOUND (not among this session's outputs, or nothing has run). */
+/* A view of an output of the last forward: f32, dense NHWC, owned by the session and valid until
+ * its next call. Errors: VT_ERR_NOT_FOUND (not among this session's outputs, or nothing has run).
+ */
 vt_status vt_session_output(const vt_session *session, const char *name, vt_tensor *out,
                             vt_error *error);
 
-/* How long the network of the last forward took, in seconds, without bringing the input to the device
- * and the outputs back. Waits for the device. Errors: VT_ERR_NOT_FOUND (nothing has run),
+/* How long the network of the last forward took, in seconds, without bringing the input to the
+ * device and the outputs back. Waits for the device. Errors: VT_ERR_NOT_FOUND (nothing has run),
  * VT_ERR_DEVICE. */
 vt_status vt_session_elapsed(const vt_session *session, double *seconds, vt_error *error);
 

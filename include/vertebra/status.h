@@ -5,8 +5,12 @@
 
 /* Around the declarations of every public header: C linkage, exported from the shared library. */
 #ifdef __cplusplus
-#define VT_BEGIN_DECLS extern "C" { _Pragma("GCC visibility push(default)")
-#define VT_END_DECLS   _Pragma("GCC visibility pop") }
+#define VT_BEGIN_DECLS                                                                             \
+    extern "C" {                                                                                   \
+    _Pragma("GCC visibility push(default)")
+#define VT_END_DECLS                                                                               \
+    _Pragma("GCC visibility pop")                                                                  \
+    }
 #else
 #define VT_BEGIN_DECLS _Pragma("GCC visibility push(default)")
 #define VT_END_DECLS   _Pragma("GCC visibility pop")
@@ -49,13 +53,11 @@ typedef struct vt_error {
 
 /* Replaces the message and returns `status`, so that a caller can write
  * `return vt_error_set(error, VT_ERR_IO, "cannot open %s", path);`. Cut at the capacity. */
-vt_status vt_error_set(vt_error *error, vt_status status, const char *format, ...)
-    VT_PRINTF(3, 4);
+vt_status vt_error_set(vt_error *error, vt_status status, const char *format, ...) VT_PRINTF(3, 4);
 
 /* Puts "context: " before the message that is already there and returns `status`, which should be
  * the value that the failing call returned. */
-vt_status vt_error_wrap(vt_error *error, vt_status status, const char *format, ...)
-    VT_PRINTF(3, 4);
+vt_status vt_error_wrap(vt_error *error, vt_status status, const char *format, ...) VT_PRINTF(3, 4);
 
 /* A short English name such as "out of memory"; never NULL. */
 const char *vt_status_name(vt_status status);

@@ -152,7 +152,7 @@ static void swin_forward(vt_builder *b, const void *network)
     }
 }
 
-/* ---- variants: names as in timm ---------------------------------------------------------------- */
+/* ---- variants: names as in timm -------------------------------------------------------------- */
 
 #define TINY {2, 2, 6, 2}
 #define SMALL {2, 2, 18, 2}
@@ -230,7 +230,7 @@ static const vt_variant variants[] = {
 };
 /* clang-format on */
 
-/* ---- published namings; canonical = timm's current one ----------------------------------------- */
+/* ---- published namings; canonical = timm's current one --------------------------------------- */
 
 #define SLICE(part) .parts = 3, .to_part = (part), .from_part = -1
 
@@ -364,7 +364,7 @@ static const vt_dialect dialects[] = {
     {0},
 };
 
-/* ---- golden values: computed in fp64 from the published code ------------------------------------ */
+/* ---- golden values: computed in fp64 from the published code --------------------------------- */
 
 static const vt_golden_case golden[] = {
     {"swin_tiny_patch4_window7_224", VT_WINDOW_PAD, 224, 224,

@@ -8,9 +8,9 @@
 
 VT_BEGIN_DECLS /* libvertebra_image uses these */
 
-/* Sends one line to the caller's log callback, if there is one. */
-void vt_log(const vt_context *context, vt_log_level level, const char *format, ...)
-    VT_PRINTF(3, 4);
+    /* Sends one line to the caller's log callback, if there is one. */
+    void
+    vt_log(const vt_context *context, vt_log_level level, const char *format, ...) VT_PRINTF(3, 4);
 
 /* Reports progress; false when the caller wants to stop. */
 bool vt_progress(const vt_context *context, const char *what, uint64_t done, uint64_t total);

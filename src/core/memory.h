@@ -10,7 +10,9 @@
 
 VT_BEGIN_DECLS /* libvertebra_image uses these */
 
-enum { VT_ALIGNMENT = 64 };
+    enum {
+        VT_ALIGNMENT = 64
+    };
 
 /* The context's allocator (the C library's where the caller gave none). Never NULL. */
 const vt_allocator *vt_context_allocator(const vt_context *context);

@@ -5,10 +5,17 @@ static const struct {
     const char *name;
     size_t size;
 } dtypes[] = {
-    [VT_F32] = {"f32", 4}, [VT_BF16] = {"bf16", 2}, [VT_F16] = {"f16", 2},
-    [VT_F64] = {"f64", 8}, [VT_I8] = {"i8", 1},     [VT_I16] = {"i16", 2},
-    [VT_I32] = {"i32", 4}, [VT_I64] = {"i64", 8},   [VT_U8] = {"u8", 1},
-    [VT_BOOL] = {"bool", 1}, [VT_DTYPE_OTHER] = {"other", 0},
+    [VT_F32] = {"f32", 4},
+    [VT_BF16] = {"bf16", 2},
+    [VT_F16] = {"f16", 2},
+    [VT_F64] = {"f64", 8},
+    [VT_I8] = {"i8", 1},
+    [VT_I16] = {"i16", 2},
+    [VT_I32] = {"i32", 4},
+    [VT_I64] = {"i64", 8},
+    [VT_U8] = {"u8", 1},
+    [VT_BOOL] = {"bool", 1},
+    [VT_DTYPE_OTHER] = {"other", 0},
 };
 
 size_t vt_dtype_size(vt_dtype dtype)

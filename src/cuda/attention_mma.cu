@@ -160,7 +160,7 @@ __device__ __forceinline__ void exponentials(float (&s)[N][4], float factor, flo
     }
 }
 
-/* ---- up to 64 tokens ---- */
+/* ---- up to 64 tokens ------------------------------------------------------------------------- */
 
 /* A window on its way through a block. */
 template <int ROWS> struct visit {
@@ -340,7 +340,7 @@ __global__ void __launch_bounds__(WINDOW_WARPS * 32, D == 64 || N == 8 ? 3 : 4)
     }
 }
 
-/* ---- more tokens: keys stream by ---- */
+/* ---- more tokens: keys stream by ------------------------------------------------------------- */
 
 /* What a block knows of the tokens of its window, and where its shared memory goes. */
 typedef struct stream_slices {
@@ -576,7 +576,7 @@ __global__ void __launch_bounds__(STREAM_WARPS * 32, D == 64 ? 1 : 2)
     stream_queries<T, D>(a, m, slices, image, head, first_query, true);
 }
 
-/* ---- launch ---- */
+/* ---- launch ---------------------------------------------------------------------------------- */
 
 typedef void window_function(vt_cuda_attention, vt_window_map, int64_t, int);
 typedef void stream_function(vt_cuda_attention, vt_window_map, int);

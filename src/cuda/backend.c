@@ -9,8 +9,7 @@
 #include "ops/cuda_entry.h"
 #include "ops/plan.h"
 
-/* ---- errors, current device --------------------------------------------------------------------
- */
+/* ---- errors, current device ------------------------------------------------------------------ */
 
 vt_cuda_scope vt_cuda_enter(const vt_backend *backend)
 {
@@ -57,8 +56,7 @@ void vt_cuda_note(const vt_exec *exec, const vt_record *record, cudaError_t code
     }
 }
 
-/* ---- memory -------------------------------------------------------------------------------------
- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 static void *device_alloc(const vt_backend *backend, size_t bytes)
 {

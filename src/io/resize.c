@@ -29,7 +29,7 @@ enum {
     MIN_WORK = 1 << 17 /* bytes of a pass below which another thread costs more than it gives */
 };
 
-/* ---- filters ------------------------------------------------------------------------------- */
+/* ---- filters --------------------------------------------------------------------------------- */
 
 static double bicubic(double x)
 {
@@ -101,7 +101,7 @@ const char *vt_filter_name(vt_filter filter)
     return (unsigned)filter < FILTERS ? filters[filter].name : "unknown";
 }
 
-/* ---- weights ------------------------------------------------------------------------------- */
+/* ---- weights --------------------------------------------------------------------------------- */
 
 /* Weights of `count` consecutive outputs along one axis. A weight is high * 256 + low with
  * 0 <= low < 256: two 16-bit halves, so that 16-bit multiply-add instructions do the work. */
@@ -196,7 +196,7 @@ static bool init_axis(axis *a, const vt_allocator *allocator, const axis_request
     return true;
 }
 
-/* ---- passes -------------------------------------------------------------------------------- */
+/* ---- passes ---------------------------------------------------------------------------------- */
 
 /* Rows of interleaved 8-bit pixels. */
 typedef struct raster {
@@ -440,7 +440,7 @@ static void vertical_pass(const vt_context *context, raster in, size_t bytes, co
     }
 }
 
-/* ---- putting them together ----------------------------------------------------------------- */
+/* ---- putting them together ------------------------------------------------------------------- */
 
 /* The part of the source that starts at pixel (x, y). */
 static raster part(const vt_pixels *p, int x, int y)

@@ -17,8 +17,7 @@ void vt_classifier_forward(vt_builder *builder, const vt_classifier *layer, vt_v
     vt_value pooled = vt_op_mean_pool(builder, normed);
     vt_output(builder, "embedding", pooled);
     if (layer->head.weight.id) {
-        vt_output(builder, "logits",
-                  vt_linear_forward(builder, &layer->head, pooled, VT_ACT_NONE));
+        vt_output(builder, "logits", vt_linear_forward(builder, &layer->head, pooled, VT_ACT_NONE));
         vt_output(builder, "cam", vt_linear_forward(builder, &layer->head, normed, VT_ACT_NONE));
     }
 }

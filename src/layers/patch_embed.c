@@ -21,10 +21,9 @@ vt_patch_embed vt_patch_embed_bind(vt_binder *binder, int in, int channels, int 
                                                           .rank = 4,
                                                           .shape = {channels, in, patch, patch},
                                                           .columns = columns});
-    layer.proj.bias = vt_bind(binder, &(vt_weight_desc){.name = "bias",
-                                                        .role = VT_WEIGHT_VECTOR,
-                                                        .rank = 1,
-                                                        .shape = {channels}});
+    layer.proj.bias = vt_bind(
+        binder, &(vt_weight_desc){
+                    .name = "bias", .role = VT_WEIGHT_VECTOR, .rank = 1, .shape = {channels}});
     vt_scope_end(binder);
     layer.norm = vt_norm_bind(binder, "norm", channels, eps);
     return layer;

@@ -44,9 +44,9 @@ static double sample_table(const vt_source_array *table, table_size size, int64_
     return sum;
 }
 
-/* [(2w-1)^2, heads], query minus key -> [heads, (2w-1)^2], key minus query: transposed and reversed.
- * A table of another window is resized as the authors' fine-tuning code does: bicubic, half-pixel
- * centres. */
+/* [(2w-1)^2, heads], query minus key -> [heads, (2w-1)^2], key minus query: transposed and
+ * reversed. A table of another window is resized as the authors' fine-tuning code does: bicubic,
+ * half-pixel centres. */
 static vt_status derive_table(const void *user, const vt_source_array *sources, int count,
                               int64_t rows, int64_t cols, float *out, vt_error *error)
 {
@@ -70,15 +70,14 @@ static vt_status derive_table(const void *user, const vt_source_array *sources, 
                 double fy = (y + 0.5) * from.height / to.height - 0.5;
                 double fx = (x + 0.5) * from.width / to.width - 0.5;
                 out[h * cols + cols - 1 - i] =
-                    same ? table->data[i * rows + h]
-                         : (float)sample_table(table, from, h, fy, fx);
+                    same ? table->data[i * rows + h] : (float)sample_table(table, from, h, fy, fx);
             }
         }
     }
     return VT_OK;
 }
 
-/* ---- V2: position bias from a small MLP, keys without bias ------------------------------------- */
+/* ---- V2: position bias from a small MLP, keys without bias ----------------------------------- */
 
 enum { CPB_HIDDEN = 512 };
 
@@ -110,8 +109,8 @@ static vt_status derive_cpb(const void *user, const vt_source_array *sources, in
                 hidden[i] = fmaxf(w1[2 * i] * y + w1[2 * i + 1] * x + b1[i], 0.0f);
             }
             /* the MLP is asked for query minus key, the table is kept as key minus query */
-            int64_t place = (int64_t)(p->window_h - 1 - dy) * (2 * p->window_w - 1) +
-                            (p->window_w - 1 - dx);
+            int64_t place =
+                (int64_t)(p->window_h - 1 - dy) * (2 * p->window_w - 1) + (p->window_w - 1 - dx);
             for (int64_t h = 0; h < rows; h++) {
                 double sum = 0;
                 for (int i = 0; i < CPB_HIDDEN; i++) {
@@ -139,7 +138,7 @@ static vt_status derive_qkv_bias(const void *user, const vt_source_array *source
     return VT_OK;
 }
 
-/* ---- the layer --------------------------------------------------------------------------------- */
+/* ---- the layer ------------------------------------------------------------------------------- */
 
 static vt_weight bind_source(vt_binder *b, const char *name, int64_t rows, int64_t cols)
 {
@@ -175,16 +174,16 @@ static void bind_continuous(vt_binder *b, vt_window_attention *layer, int channe
     vt_weight w1 = bind_source(b, "cpb_mlp.0.weight", CPB_HIDDEN, 2);
     vt_weight b1 = bind_source(b, "cpb_mlp.0.bias", CPB_HIDDEN, 0);
     vt_weight w2 = bind_source(b, "cpb_mlp.2.weight", layer->heads, CPB_HIDDEN);
-    layer->bias = vt_bind_derived(
-        b, &(vt_derived_desc){.name = "position bias",
-                              .role = VT_WEIGHT_VECTOR,
-                              .rows = layer->heads,
-                              .cols = (int64_t)(2 * layer->window_h - 1) * (2 * layer->window_w - 1),
-                              .derive = derive_cpb,
-                              .user = &user,
-                              .user_size = sizeof user,
-                              .sources = {w1, b1, w2},
-                              .source_count = 3});
+    layer->bias = vt_bind_derived(b, &(vt_derived_desc){.name = "position bias",
+                                                        .role = VT_WEIGHT_VECTOR,
+                                                        .rows = layer->heads,
+                                                        .cols = (int64_t)(2 * layer->window_h - 1) *
+                                                                (2 * layer->window_w - 1),
+                                                        .derive = derive_cpb,
+                                                        .user = &user,
+                                                        .user_size = sizeof user,
+                                                        .sources = {w1, b1, w2},
+                                                        .source_count = 3});
     vt_weight q_bias = bind_source(b, "q_bias", channels, 0);
     vt_weight v_bias = bind_source(b, "v_bias", channels, 0);
     layer->qkv.bias = vt_bind_derived(b, &(vt_derived_desc){.name = "qkv bias",

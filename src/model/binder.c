@@ -34,8 +34,8 @@ void vt_binder_fail(vt_binder *b, vt_status status, const char *format, ...)
         va_start(args, format);
         vsnprintf(text, sizeof text, format, args);
         va_end(args);
-        b->status = vt_error_set(&b->error, status, "%s%s%s", b->scope, b->scope[0] ? ": " : "",
-                                 text);
+        b->status =
+            vt_error_set(&b->error, status, "%s%s%s", b->scope, b->scope[0] ? ": " : "", text);
     }
 }
 
@@ -117,8 +117,8 @@ vt_weight vt_bind(vt_binder *b, const vt_weight_desc *desc)
     if (b->status != VT_OK) {
         return (vt_weight){0};
     }
-    vt_slot slot = {.role = desc->role, .rank = desc->rank, .rows = 1, .cols = 1,
-                    .any_rows = desc->any_rows};
+    vt_slot slot = {
+        .role = desc->role, .rank = desc->rank, .rows = 1, .cols = 1, .any_rows = desc->any_rows};
     bool good = full_name(b, desc->name, name, sizeof name) && desc->rank >= 1 &&
                 desc->rank <= VT_WEIGHT_MAX_RANK;
     for (int i = 0; good && i < desc->rank; i++) {
@@ -148,8 +148,12 @@ vt_weight vt_bind_derived(vt_binder *b, const vt_derived_desc *desc)
         vt_binder_fail(b, VT_ERR_ARGUMENT, "%s: not a valid derived parameter", desc->name);
         return (vt_weight){0};
     }
-    vt_slot slot = {.role = desc->role, .rank = 2, .shape = {desc->rows, desc->cols},
-                    .rows = desc->rows, .cols = desc->cols, .derive = desc->derive,
+    vt_slot slot = {.role = desc->role,
+                    .rank = 2,
+                    .shape = {desc->rows, desc->cols},
+                    .rows = desc->rows,
+                    .cols = desc->cols,
+                    .derive = desc->derive,
                     .source_count = desc->source_count};
     memcpy(slot.sources, desc->sources, sizeof slot.sources);
     slot.name = copy(b, name, strlen(name) + 1);

@@ -3,20 +3,20 @@
 
 #include <string.h>
 
-#include "core/context.h"
 #include "core/checked.h"
+#include "core/context.h"
 #include "model/source.h"
 
 vt_model_settings vt_model_settings_default(void)
 {
-    return (vt_model_settings){.dtype = VT_F32,
-                               .checkpoint = vt_checkpoint_settings_default()};
+    return (vt_model_settings){.dtype = VT_F32, .checkpoint = vt_checkpoint_settings_default()};
 }
 
-/* ---- reading parameters into the device's form --------------------------------------------------- */
+/* ---- reading parameters into the device's form
+ * --------------------------------------------------- */
 
-/* Where one slot's rows come from while it is packed. Exactly one of renamed, values is used; neither
- * means the golden rule. */
+/* Where one slot's rows come from while it is packed. Exactly one of renamed, values is used;
+ * neither means the golden rule. */
 typedef struct slot_reader {
     const vt_allocator *allocator;
     const vt_renamed *renamed;
@@ -69,20 +69,21 @@ static vt_status derive(const slot_reader *base, const vt_binder *binder, float 
     *out = NULL;
     for (int i = 0; status == VT_OK && i < slot->source_count; i++) {
         const vt_slot *s = &binder->slots[slot->sources[i].id];
-        int64_t rows = s->any_rows && base->renamed ? vt_renamed_rows(base->renamed, s->name)
-                                                    : s->rows;
+        int64_t rows =
+            s->any_rows && base->renamed ? vt_renamed_rows(base->renamed, s->name) : s->rows;
         slot_reader reader = {base->allocator, base->renamed, s, NULL};
         size_t elements;
         blocks[i] = vt_mul_size((size_t)rows, (size_t)s->cols, &elements)
-                        ? vt_alloc_zero(base->allocator, elements, sizeof(float)) : NULL;
+                        ? vt_alloc_zero(base->allocator, elements, sizeof(float))
+                        : NULL;
         arrays[i] = (vt_source_array){blocks[i], rows, s->cols};
         status = blocks[i] ? read_rows(&reader, 0, rows, blocks[i], error)
                            : vt_error_set(error, VT_ERR_MEMORY, "out of memory");
     }
     if (status == VT_OK) {
         *out = vt_alloc_zero(base->allocator, (size_t)(slot->rows * slot->cols), sizeof(float));
-        status = *out ? slot->derive(slot->user, arrays, slot->source_count, slot->rows,
-                                     slot->cols, *out, error)
+        status = *out ? slot->derive(slot->user, arrays, slot->source_count, slot->rows, slot->cols,
+                                     *out, error)
                       : vt_error_set(error, VT_ERR_MEMORY, "out of memory");
     }
     for (int i = 0; i < slot->source_count; i++) {
@@ -107,8 +108,8 @@ static vt_status load_slot(vt_model *m, const vt_renamed *renamed, size_t i, vt_
         reader.values = values;
     }
     if (status == VT_OK) {
-        *w = (vt_weight_data){.rows = slot->rows, .cols = slot->cols,
-                              .dtype = matrix ? m->dtype : VT_F32};
+        *w = (vt_weight_data){
+            .rows = slot->rows, .cols = slot->cols, .dtype = matrix ? m->dtype : VT_F32};
         status = backend->pack(backend, allocator, matrix ? VT_USE_MATRIX : VT_USE_VECTOR, &source,
                                w, error);
         m->bytes += status == VT_OK ? w->bytes : 0;
@@ -134,19 +135,19 @@ static vt_status load_slots(vt_model *m, const vt_renamed *renamed, vt_error *er
     return VT_OK;
 }
 
-/* ---- building the network ------------------------------------------------------------------------ */
+/* ---- building the network
+ * ------------------------------------------------------------------------ */
 
 static vt_status bind_network(vt_model *m, const vt_renamed *renamed,
                               const vt_model_settings *settings, vt_error *error)
 {
     const vt_allocator *allocator = vt_context_allocator(m->context);
     const vt_preprocess *native = &m->variant->preprocess;
-    vt_bind_settings s = {.classes = m->classes,
-                          .image_height = settings->image_height ? settings->image_height
-                                                                 : native->height,
-                          .image_width = settings->image_width ? settings->image_width
-                                                               : native->width,
-                          .window_rule = settings->window_rule};
+    vt_bind_settings s = {
+        .classes = m->classes,
+        .image_height = settings->image_height ? settings->image_height : native->height,
+        .image_width = settings->image_width ? settings->image_width : native->width,
+        .window_rule = settings->window_rule};
     if (s.window_rule == VT_WINDOW_AUTO) {
         s.window_rule = renamed ? renamed->dialect->window_rule : VT_WINDOW_PAD;
     }
@@ -358,7 +359,8 @@ void vt_golden_picture(int64_t n, int64_t h, int64_t w, float *out)
     vt_golden_input(0, n * 3 * h * w, out);
 }
 
-/* ---- what it is ---------------------------------------------------------------------------------- */
+/* ---- what it is
+ * ---------------------------------------------------------------------------------- */
 
 const vt_variant *vt_model_variant(const vt_model *m)
 {

@@ -76,9 +76,8 @@ vt_status vt_session_create(vt_session **session, const vt_model *model,
         vt_session_destroy(&s);
         return vt_error_set(error, VT_ERR_MEMORY, "out of memory for a session");
     }
-    vt_status status = s->backend->device
-                           ? s->backend->device->open(s->backend, &s->stream, error)
-                           : VT_OK;
+    vt_status status =
+        s->backend->device ? s->backend->device->open(s->backend, &s->stream, error) : VT_OK;
     if (status != VT_OK) {
         vt_session_destroy(&s);
         return status;
@@ -134,8 +133,8 @@ static vt_status make_plan(const vt_session *s, int64_t n, int64_t h, int64_t w,
     const vt_model *m = s->model;
     vt_program program;
     vt_program_init(&program, s->allocator);
-    vt_builder b = {.program = &program, .weights = m->shapes,
-                    .weight_count = m->binder.slot_count};
+    vt_builder b = {
+        .program = &program, .weights = m->shapes, .weight_count = m->binder.slot_count};
     vt_status status = VT_OK;
     if (!vt_builder_input(&b, (vt_shape){n, h, w, CHANNELS})) {
         status = b.status;
@@ -355,9 +354,8 @@ vt_status vt_session_elapsed(const vt_session *s, double *seconds, vt_error *err
         return vt_error_set(error, VT_ERR_NOT_FOUND, "nothing has run");
     }
     *seconds = s->elapsed;
-    return s->backend->device
-               ? s->backend->device->elapsed(s->backend, s->stream, seconds, error)
-               : VT_OK;
+    return s->backend->device ? s->backend->device->elapsed(s->backend, s->stream, seconds, error)
+                              : VT_OK;
 }
 
 vt_status vt_session_output(const vt_session *s, const char *name, vt_tensor *out, vt_error *error)
@@ -374,9 +372,9 @@ vt_status vt_session_output(const vt_session *s, const char *name, vt_tensor *ou
             if (s->backend->device) {
                 data = p->fetched[i];
                 if (!p->is_fetched[i]) {
-                    vt_status status = s->backend->device->fetch(
-                        s->backend, s->stream, &p->plan.program.maps[o->value.id],
-                        p->maps[o->value.id], data, error);
+                    vt_status status = s->backend->device->fetch(s->backend, s->stream,
+                                                                 &p->plan.program.maps[o->value.id],
+                                                                 p->maps[o->value.id], data, error);
                     if (status != VT_OK) {
                         return status;
                     }
@@ -387,9 +385,9 @@ vt_status vt_session_output(const vt_session *s, const char *name, vt_tensor *ou
             return VT_OK;
         }
     }
-    return vt_error_set(error, VT_ERR_NOT_FOUND, s->has_run ? "this session has no output '%s'"
-                                                            : "no result '%s': nothing has run",
-                        name);
+    return vt_error_set(
+        error, VT_ERR_NOT_FOUND,
+        s->has_run ? "this session has no output '%s'" : "no result '%s': nothing has run", name);
 }
 
 bool vt_session_op(const vt_session *s, size_t i, vt_op_info *info)
@@ -400,7 +398,7 @@ bool vt_session_op(const vt_session *s, size_t i, vt_op_info *info)
     }
     const vt_record *r = &p->plan.program.records[i];
     vt_cost cost = vt_record_cost(&p->plan.program, r, s->model->shapes, s->model->dtype);
-    *info = (vt_op_info){vt_op_name(r->kind), r->label, p->plan.impls[i]->name, cost.flops,
-                         cost.bytes, p->seconds[i]};
+    *info = (vt_op_info){vt_op_name(r->kind), r->label,   p->plan.impls[i]->name,
+                         cost.flops,          cost.bytes, p->seconds[i]};
     return true;
 }

@@ -9,7 +9,7 @@
 
 enum { MAX_CAPTURES = 8, MAX_KEY = 512, LISTED = 4 };
 
-/* ---- patterns ---------------------------------------------------------------------------------- */
+/* ---- patterns -------------------------------------------------------------------------------- */
 
 typedef struct capture {
     const char *start;
@@ -104,7 +104,7 @@ static bool matches(const char *pattern, const char *text)
     return match(pattern, text, &found);
 }
 
-/* ---- the index --------------------------------------------------------------------------------- */
+/* ---- the index ------------------------------------------------------------------------------- */
 
 static size_t bucket_of(const vt_renamed *r, const char *name)
 {
@@ -163,8 +163,12 @@ static bool add_piece(vt_renamed *r, const vt_checkpoint_entry *entry, const vt_
                           sizeof *r->pieces)) {
         return false;
     }
-    vt_piece piece = {.entry = entry, .parts = rule->parts, .to_part = rule->to_part,
-                      .from_part = rule->from_part, .order = rule->order, .next = -1};
+    vt_piece piece = {.entry = entry,
+                      .parts = rule->parts,
+                      .to_part = rule->to_part,
+                      .from_part = rule->from_part,
+                      .order = rule->order,
+                      .next = -1};
     piece.name = vt_pool_strndup(&r->pool, name, strlen(name));
     if (!piece.name) {
         return false;
@@ -242,9 +246,8 @@ vt_status vt_renamed_init(vt_renamed *r, const vt_allocator *allocator,
             return vt_error_set(error, VT_ERR_MEMORY, "out of memory for the key table");
         }
     }
-    return build_buckets(r)
-               ? VT_OK
-               : vt_error_set(error, VT_ERR_MEMORY, "out of memory for the key table");
+    return build_buckets(r) ? VT_OK
+                            : vt_error_set(error, VT_ERR_MEMORY, "out of memory for the key table");
 }
 
 void vt_renamed_clear(vt_renamed *r)
@@ -269,11 +272,12 @@ int64_t vt_renamed_rows(const vt_renamed *r, const char *name)
         return 0;
     }
     int64_t rows = piece->entry->shape[0];
-    return piece->to_part >= 0 ? rows * piece->parts
-                               : piece->from_part >= 0 ? rows / piece->parts : rows;
+    return piece->to_part >= 0     ? rows * piece->parts
+           : piece->from_part >= 0 ? rows / piece->parts
+                                   : rows;
 }
 
-/* ---- checking ---------------------------------------------------------------------------------- */
+/* ---- checking -------------------------------------------------------------------------------- */
 
 static void shape_text(char *out, size_t size, int rank, const int64_t *shape)
 {
@@ -404,11 +408,11 @@ vt_status vt_renamed_check(vt_renamed *r, const vt_binder *binder, size_t *unuse
     size_t used = list_print(&missing, text, sizeof text, 0);
     used = list_print(&wrong, text, sizeof text, used);
     list_print(&unexpected, text, sizeof text, used);
-    return vt_error_set(error, VT_ERR_MISMATCH, "keys (%s naming) do not fit: %s",
-                        r->dialect->name, text);
+    return vt_error_set(error, VT_ERR_MISMATCH, "keys (%s naming) do not fit: %s", r->dialect->name,
+                        text);
 }
 
-/* ---- reading ----------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 /* Rows whose columns stand in another order in the file; first and count are whole rows. */
 static vt_status read_unfolded(const vt_renamed *r, const vt_slot *slot, const vt_piece *piece,

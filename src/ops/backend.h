@@ -60,16 +60,16 @@ typedef struct vt_impl {
     /* Bytes of scratch wanted; NULL: none. */
     size_t (*scratch)(const vt_plan_input *in, const vt_record *record);
     void (*run)(const vt_exec *exec, const vt_record *record);
-    /* Makes, once per plan, what running this record needs (an algorithm, descriptors): a block from
-     * `allocator`, freed with the plan, for vt_exec.choice. NULL function: nothing. */
+    /* Makes, once per plan, what running this record needs (an algorithm, descriptors): a block
+     * from `allocator`, freed with the plan, for vt_exec.choice. NULL function: nothing. */
     vt_status (*choose)(const vt_plan_input *in, const vt_record *record,
                         const vt_allocator *allocator, void **choice, vt_error *error);
 } vt_impl;
 
 struct vt_plan;
 
-/* What a device adds whose memory the host cannot address. All pointers to weights, maps and scratch
- * are then device pointers. */
+/* What a device adds whose memory the host cannot address. All pointers to weights, maps and
+ * scratch are then device pointers. */
 typedef struct vt_device_ops {
     void *(*alloc)(const vt_backend *backend, size_t bytes);
     void (*release)(const vt_backend *backend, void *pointer);
@@ -104,9 +104,10 @@ struct vt_backend {
     const void *kernels; /* the backend's own */
     /* Every map, the residual stream too, is kept in the model's dtype. */
     bool half_maps;
-    const vt_device_ops *device; /* NULL: maps and weights lie in host memory */
+    const vt_device_ops *device;                /* NULL: maps and weights lie in host memory */
     void (*destroy)(const vt_backend *backend); /* NULL: static */
-    /* Measures the highest rate of multiply-adds in GFLOP/s (a fraction of a second); NULL: unknown. */
+    /* Measures the highest rate of multiply-adds in GFLOP/s (a fraction of a second); NULL:
+     * unknown. */
     double (*peak)(const vt_backend *backend, vt_dtype dtype, int threads);
 };
 
@@ -115,8 +116,9 @@ extern const vt_backend vt_backend_ref;
 /* The fast CPU side for an instruction set; AUTO takes the best that the processor has. */
 vt_status vt_backend_cpu(const vt_backend **backend, vt_isa isa, vt_error *error);
 
-/* A GPU: "cuda" or "cuda:N". Loads libvertebra_cuda.so.0, so that programs run where there is no GPU
- * and no driver. VT_ERR_UNSUPPORTED when it is not there, VT_ERR_DEVICE when there is no such GPU. */
+/* A GPU: "cuda" or "cuda:N". Loads libvertebra_cuda.so.0, so that programs run where there is no
+ * GPU and no driver. VT_ERR_UNSUPPORTED when it is not there, VT_ERR_DEVICE when there is no such
+ * GPU. */
 vt_status vt_backend_cuda(const vt_backend **backend, const char *device,
                           const vt_allocator *allocator, vt_error *error);
 

@@ -192,9 +192,9 @@ vt_value vt_op_conv2d(vt_builder *b, vt_value x, const vt_conv2d *conv)
         return VT_NO_VALUE;
     }
     vt_conv2d c = *conv;
-    if (c.kernel_h < 1 || c.kernel_w < 1 || c.stride_h < 1 || c.stride_w < 1 ||
-        c.dilation_h < 1 || c.dilation_w < 1 || c.pad_top < 0 || c.pad_left < 0 ||
-        c.pad_bottom < 0 || c.pad_right < 0) {
+    if (c.kernel_h < 1 || c.kernel_w < 1 || c.stride_h < 1 || c.stride_w < 1 || c.dilation_h < 1 ||
+        c.dilation_w < 1 || c.pad_top < 0 || c.pad_left < 0 || c.pad_bottom < 0 ||
+        c.pad_right < 0) {
         vt_builder_fail(b, VT_ERR_ARGUMENT, "conv2d: kernel, stride and dilation start at 1");
         return VT_NO_VALUE;
     }
@@ -205,10 +205,10 @@ vt_value vt_op_conv2d(vt_builder *b, vt_value x, const vt_conv2d *conv)
     }
     vt_record r = {.kind = VT_OP_CONV2D, .source = {x, VT_NO_VALUE, VT_NO_VALUE}};
     r.as.conv2d = c;
-    int64_t h = conv_extent(s.h, (int64_t)c.pad_top + c.pad_bottom, c.kernel_h, c.dilation_h,
-                            c.stride_h);
-    int64_t w = conv_extent(s.w, (int64_t)c.pad_left + c.pad_right, c.kernel_w, c.dilation_w,
-                            c.stride_w);
+    int64_t h =
+        conv_extent(s.h, (int64_t)c.pad_top + c.pad_bottom, c.kernel_h, c.dilation_h, c.stride_h);
+    int64_t w =
+        conv_extent(s.w, (int64_t)c.pad_left + c.pad_right, c.kernel_w, c.dilation_w, c.stride_w);
     return append(b, r, (vt_shape){s.n, h, w, out});
 }
 
@@ -250,8 +250,9 @@ vt_value vt_op_space_to_depth(vt_builder *b, vt_value x, int block)
     vt_shape s = vt_value_shape(b, x);
     vt_record r = {.kind = VT_OP_SPACE_TO_DEPTH, .source = {x, VT_NO_VALUE, VT_NO_VALUE}};
     r.as.block = block;
-    return append(b, r, (vt_shape){s.n, vt_div_up(s.h, block), vt_div_up(s.w, block),
-                                   product(s.c, block, block)});
+    return append(
+        b, r,
+        (vt_shape){s.n, vt_div_up(s.h, block), vt_div_up(s.w, block), product(s.c, block, block)});
 }
 
 vt_value vt_op_mean_pool(vt_builder *b, vt_value x)
@@ -269,8 +270,8 @@ static bool heads_fit(vt_builder *b, const vt_heads *h, int heads, const char *w
     vt_shape s = vt_value_shape(b, h->map);
     if (h->offset < 0 || h->width < 1 || h->offset + (int64_t)heads * h->width > s.c) {
         vt_builder_fail(b, VT_ERR_ARGUMENT,
-                        "attention: %s = channels %d + %d x %d, the map has %lld", which,
-                        h->offset, heads, h->width, (long long)s.c);
+                        "attention: %s = channels %d + %d x %d, the map has %lld", which, h->offset,
+                        heads, h->width, (long long)s.c);
         return false;
     }
     return true;
@@ -323,8 +324,7 @@ void vt_output(vt_builder *b, const char *name, vt_value value)
         return;
     }
     if (p->output_count == VT_MAX_OUTPUTS) {
-        vt_builder_fail(b, VT_ERR_LIMIT, "output '%s': more than %d outputs", name,
-                        VT_MAX_OUTPUTS);
+        vt_builder_fail(b, VT_ERR_LIMIT, "output '%s': more than %d outputs", name, VT_MAX_OUTPUTS);
         return;
     }
     char *copy = vt_pool_strndup(&p->pool, name, strlen(name));

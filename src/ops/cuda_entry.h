@@ -6,7 +6,7 @@
 
 #include "ops/backend.h"
 
-#define VT_CUDA_OPEN vt_cuda_open_1
+#define VT_CUDA_OPEN      vt_cuda_open_1
 #define VT_CUDA_OPEN_NAME "vt_cuda_open_1"
 
 typedef vt_status vt_cuda_open_fn(const vt_backend **backend, int index,

@@ -248,9 +248,15 @@ vt_status vt_plan_run(const vt_plan *plan, vt_context *context, const vt_run *ru
 {
     const vt_program *p = &plan->program;
     const vt_backend *backend = vt_context_backend(context);
-    vt_exec exec = {.backend = backend, .program = p, .weights = run->weights, .maps = run->maps,
-                    .scratch = run->scratch, .threads = vt_context_threads(context),
-                    .stream = run->stream, .seconds = run->seconds, .error = error};
+    vt_exec exec = {.backend = backend,
+                    .program = p,
+                    .weights = run->weights,
+                    .maps = run->maps,
+                    .scratch = run->scratch,
+                    .threads = vt_context_threads(context),
+                    .stream = run->stream,
+                    .seconds = run->seconds,
+                    .error = error};
     if (backend->device) {
         return backend->device->run(backend, plan, &exec, run->replay, error);
     }

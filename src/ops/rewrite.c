@@ -32,7 +32,8 @@ int vt_program_uses(const vt_program *p, vt_value value)
     return uses;
 }
 
-/* The record that makes `value`, if it is of `kind` and record `i` is the only one that reads it. */
+/* The record that makes `value`, if it is of `kind` and record `i` is the only one that reads it.
+ */
 static vt_record *sole_producer(vt_program *p, vt_value value, vt_op_kind kind)
 {
     for (size_t k = 0; value.id >= 0 && k < p->record_count; k++) {
@@ -151,12 +152,9 @@ static bool add_into_linear(vt_program *p, size_t i)
 }
 
 const vt_rewrite vt_rewrites[] = {
-    {"conv_to_patch_linear", conv_to_patch_linear},
-    {"norm_into_linear", norm_into_linear},
-    {"patches_into_linear", patches_into_linear},
-    {"norm_after_linear", norm_after_linear},
-    {"add_into_linear", add_into_linear},
-    {NULL, NULL},
+    {"conv_to_patch_linear", conv_to_patch_linear}, {"norm_into_linear", norm_into_linear},
+    {"patches_into_linear", patches_into_linear},   {"norm_after_linear", norm_after_linear},
+    {"add_into_linear", add_into_linear},           {NULL, NULL},
 };
 
 static void compact(vt_program *p)

@@ -93,7 +93,7 @@ vt_weight random_vector(test_program *t, int64_t count, uint32_t seed, float sca
     return w;
 }
 
-/* ---- running ------------------------------------------------------------------------------- */
+/* ---- running --------------------------------------------------------------------------------- */
 
 typedef struct weight_source {
     const float *values;

@@ -84,7 +84,7 @@ static float random_in(float low, float high)
     return low + (high - low) * (float)(random_state >> 8) / 16777216.0f;
 }
 
-/* ---- reading ------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 /* Path of `name` in the folder of `base`. */
 static void sibling(char *out, size_t size, const char *base, const char *name)
@@ -239,7 +239,7 @@ static void normalize_model(Model *model, const float rotate[9], const float sca
     for (size_t i = 0; i < model->normals.count; i++) n[i] = normalize(transform(rotate, n[i]));
 }
 
-/* ---- drawing ------------------------------------------------------------------------------- */
+/* ---- drawing --------------------------------------------------------------------------------- */
 
 static void sample_texture(const Material *m, float u, float v, float rgba[4])
 {

@@ -2,8 +2,8 @@
 /* The classification tail: y = head(mean_{h,w} norm(x)). Names the outputs
  *   "embedding" [n,1,1,C]  the pooled vector before the head
  *   "logits"    [n,1,1,classes]
- *   "cam"       [n,h,w,classes]  head(norm(x)) at every position: its mean is the logits, so it shows
- *                                which places speak for a class (class activation map) */
+ *   "cam"       [n,h,w,classes]  head(norm(x)) at every position: its mean is the logits, so it
+ * shows which places speak for a class (class activation map) */
 #ifndef VERTEBRA_LAYERS_CLASSIFIER_H
 #define VERTEBRA_LAYERS_CLASSIFIER_H
 

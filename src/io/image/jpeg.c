@@ -29,7 +29,7 @@ typedef struct jpeg_job {
     char message[JMSG_LENGTH_MAX];
 } jpeg_job;
 
-/* ---- callbacks ----------------------------------------------------------------------------- */
+/* ---- callbacks ------------------------------------------------------------------------------- */
 
 static _Noreturn void fail(jpeg_job *job, vt_status status, const char *message)
 {
@@ -98,7 +98,7 @@ static void on_progress(j_common_ptr decoder)
     }
 }
 
-/* ---- decoding ------------------------------------------------------------------------------ */
+/* ---- decoding -------------------------------------------------------------------------------- */
 
 /* a * b / 255 rounded, as Pillow computes it. */
 static int scale_255(int a, int b)

@@ -30,7 +30,7 @@ typedef struct png_job {
     char message[256];
 } png_job;
 
-/* ---- callbacks ----------------------------------------------------------------------------- */
+/* ---- callbacks ------------------------------------------------------------------------------- */
 
 static void *on_malloc(png_structp png, png_alloc_size_t size)
 {
@@ -98,7 +98,7 @@ static vt_status job_result(const png_job *job, vt_error *error)
     return job->status == VT_OK ? VT_OK : vt_error_set(error, job->status, "%s", job->message);
 }
 
-/* ---- decoding ------------------------------------------------------------------------------ */
+/* ---- decoding -------------------------------------------------------------------------------- */
 
 /* Walks from chunk to chunk up to the end mark. libpng takes memory for what a chunk's length says
  * before it has seen that many bytes: a length beyond the file must not get that far. */
@@ -219,7 +219,7 @@ vt_status vt_image_decode_png(const vt_image_source *source, vt_image *image, vt
     return job_result(&job, error);
 }
 
-/* ---- writing ------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 static void write_steps(png_job *job)
 {

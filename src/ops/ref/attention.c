@@ -47,8 +47,7 @@ static float score(const vt_exec *exec, const vt_attention *p, int head, const f
     }
     float q_norm = fmaxf(sqrtf(dot(q, q, p->q.width)), 1e-12f);
     float k_norm = fmaxf(sqrtf(dot(k, k, p->k.width)), 1e-12f);
-    return expf(fminf(temperature[head], logf(100.0f))) * dot(q, k, p->q.width) /
-           (q_norm * k_norm);
+    return expf(fminf(temperature[head], logf(100.0f))) * dot(q, k, p->q.width) / (q_norm * k_norm);
 }
 
 /* dst = sum_j softmax_j(s) v_j for one query of one head; `s` has room for a window of scores. */
