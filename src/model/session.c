@@ -56,6 +56,9 @@ vt_status vt_session_create(vt_session **session, const vt_model *model,
         return vt_error_set(error, VT_ERR_ARGUMENT, "%d outputs: want 1 to %d", count,
                             VT_MAX_OUTPUTS);
     }
+    if (settings && settings->check_range && vt_context_backend(model->context)->device) {
+        return vt_error_set(error, VT_ERR_UNSUPPORTED, "check_range works on the CPU only");
+    }
     const vt_allocator *allocator = vt_context_allocator(model->context);
     vt_session *s = vt_alloc_zero(allocator, 1, sizeof *s);
     if (!s) {

@@ -152,7 +152,7 @@ devices() {
     if [ "$code" = 0 ]; then
         skip "$program --device cuda" 'this machine has such a device'
     else
-        judge "$program --device cuda" 1 "device 'cuda'|CUDA" ''
+        judge "$program --device cuda" 1 "device 'cuda'|CUDA|no GPU" ''
     fi
     fails "$program --device cuda without its library" \
         "device 'cuda': the CUDA side cannot be loaded .*use --device cpu" \
