@@ -23,7 +23,8 @@ typedef struct vt_session_settings {
 } vt_session_settings;
 
 /* `settings` may be NULL. The model must outlive the session. One thread at a time.
- * Errors: VT_ERR_ARGUMENT, VT_ERR_UNSUPPORTED (check_range on a GPU), VT_ERR_DEVICE, VT_ERR_MEMORY. */
+ * Errors: VT_ERR_ARGUMENT, VT_ERR_UNSUPPORTED (check_range on a GPU), VT_ERR_DEVICE,
+ * VT_ERR_MEMORY. */
 vt_status vt_session_create(vt_session **session, const vt_model *model,
                             const vt_session_settings *settings, vt_error *error);
 void vt_session_destroy(vt_session **session);
