@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/checked.h"
+#include "core/half.h"
 #include "io/checkpoint.h"
 
 enum {
@@ -20,27 +21,6 @@ enum {
 #endif
 
 /* ---- conversion ------------------------------------------------------------------------------ */
-static float from_bits(uint32_t bits)
-{
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-static float from_f16(uint16_t half)
-{
-    uint32_t sign = (uint32_t)(half & 0x8000) << 16;
-    uint32_t exponent = half >> 10 & 0x1F, fraction = half & 0x3FF;
-    if (exponent == 0x1F) {
-        return from_bits(sign | 0x7F800000u | fraction << 13);
-    }
-    if (exponent == 0) { /* zero and subnormals: fraction * 2^-24, exact */
-        float value = (float)fraction * 0x1p-24f;
-        return sign ? -value : value;
-    }
-    return from_bits(sign | (exponent + 112) << 23 | fraction << 13);
-}
-
 /* One loop per type; `value` is an expression in `x`, the stored element. */
 #define CONVERT_RUN(type, value)                                                                   \
     for (size_t i = 0; i < n; i++) {                                                               \
@@ -55,8 +35,8 @@ void vt_convert_to_f32(vt_dtype dtype, const unsigned char *src, size_t step_byt
 {
     switch (dtype) {
     case VT_F32: CONVERT_RUN(float, x);
-    case VT_BF16: CONVERT_RUN(uint16_t, from_bits((uint32_t)x << 16));
-    case VT_F16: CONVERT_RUN(uint16_t, from_f16(x));
+    case VT_BF16: CONVERT_RUN(uint16_t, vt_from_bf16(x));
+    case VT_F16: CONVERT_RUN(uint16_t, vt_from_f16(x));
     case VT_F64: CONVERT_RUN(double, (float)x);
     case VT_I8: CONVERT_RUN(int8_t, (float)x);
     case VT_I16: CONVERT_RUN(int16_t, (float)x);

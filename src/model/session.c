@@ -2,9 +2,9 @@
 #include "vertebra/session.h"
 
 #include <string.h>
-#include <time.h>
 
 #include "core/checked.h"
+#include "core/clock.h"
 #include "model/model.h"
 #include "ops/plan.h"
 
@@ -307,13 +307,6 @@ static void stage_input(const vt_tensor *in, float *out)
     }
 }
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 vt_status vt_session_forward(vt_session *s, const vt_tensor *input, vt_error *error)
 {
     if (!s || !input || !input->data || input->dtype != VT_F32 || input->c != CHANNELS) {
@@ -344,9 +337,9 @@ vt_status vt_session_forward(vt_session *s, const vt_tensor *input, vt_error *er
                   .check_range = s->check_range,
                   .stream = s->stream,
                   .replay = &p->replay};
-    double start = now();
+    double start = vt_now();
     status = vt_plan_run(&p->plan, s->model->context, &run, error);
-    s->elapsed = now() - start;
+    s->elapsed = vt_now() - start;
     s->has_run = status == VT_OK;
     return status;
 }

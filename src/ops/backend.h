@@ -111,6 +111,10 @@ struct vt_backend {
     double (*peak)(const vt_backend *backend, vt_dtype dtype, int threads);
 };
 
+/* Packs as row-major f32 in host memory: all of the reference, the vectors of the fast CPU side. */
+vt_status vt_pack_plain(const vt_allocator *allocator, const vt_row_source *source,
+                        vt_weight_data *out, vt_error *error);
+
 extern const vt_backend vt_backend_ref;
 
 /* The fast CPU side for an instruction set; AUTO takes the best that the processor has. */

@@ -2,9 +2,9 @@
 #include "ops/plan.h"
 
 #include <string.h>
-#include <time.h>
 
 #include "core/checked.h"
+#include "core/clock.h"
 
 /* In half-precision models a map may be stored in half precision when only products read it: the
  * residual stream, norms and outputs stay f32. */
@@ -222,13 +222,6 @@ void vt_plan_clear(vt_plan *plan)
     *plan = (vt_plan){0};
 }
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* Whether every element of the map is a finite number: no exponent is all ones. */
 static bool is_finite(const vt_map *map, const void *data)
 {
@@ -265,11 +258,11 @@ vt_status vt_plan_run(const vt_plan *plan, vt_context *context, const vt_run *ru
         if (!vt_progress(context, "forward", i, p->record_count)) {
             return vt_error_set(error, VT_ERR_CANCELLED, "cancelled");
         }
-        double start = run->seconds ? now() : 0;
+        double start = run->seconds ? vt_now() : 0;
         exec.choice = plan->choices[i];
         plan->impls[i]->run(&exec, r);
         if (run->seconds) {
-            run->seconds[i] = now() - start;
+            run->seconds[i] = vt_now() - start;
         }
         if (run->check_range && !is_finite(&p->maps[r->dst.id], run->maps[r->dst.id])) {
             return vt_error_set(error, VT_ERR_NUMERIC,

@@ -11,6 +11,7 @@
 
 #include <math.h>
 
+#include "core/half.h"
 #include "ops/cpu/simd.h"
 #include "ops/cpu/vmath.h"
 #include "ops/pattern.h"
@@ -230,7 +231,7 @@ VT_INLINE vf load_some(const void *src, bool bf16, int64_t at, int64_t count)
     float lanes[LANES] = {0};
     for (int64_t i = 0; i < count; i++) {
         lanes[i] =
-            bf16 ? bf16_to_f32(((const uint16_t *)src)[at + i]) : ((const float *)src)[at + i];
+            bf16 ? vt_from_bf16(((const uint16_t *)src)[at + i]) : ((const float *)src)[at + i];
     }
     return vf_load(lanes);
 }

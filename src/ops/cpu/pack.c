@@ -11,29 +11,6 @@
 #include "core/checked.h"
 #include "ops/cpu/gemm.h"
 
-static vt_status pack_vector(const vt_allocator *allocator, const vt_row_source *source,
-                             vt_weight_data *out, vt_error *error)
-{
-    size_t bytes;
-    if (!vt_mul_size((size_t)out->rows, (size_t)out->cols, &bytes) ||
-        !vt_mul_size(bytes, sizeof(float), &bytes)) {
-        return vt_error_set(error, VT_ERR_LIMIT, "the weight is too large");
-    }
-    float *data = vt_alloc(allocator, bytes);
-    if (!data) {
-        return vt_error_set(error, VT_ERR_MEMORY, "out of memory for a weight");
-    }
-    vt_status status = source->read(source->user, 0, out->rows, data, error);
-    if (status != VT_OK) {
-        vt_free(allocator, data);
-        return status;
-    }
-    out->dtype = VT_F32;
-    out->data = data;
-    out->bytes = bytes;
-    return VT_OK;
-}
-
 /* rows[count][cols] into one zeroed panel */
 static void pack_panel(const vt_cpu_kernels *k, const float *rows, int64_t count, int64_t cols,
                        vt_dtype dtype, void *panel, uint16_t *half)
@@ -97,7 +74,7 @@ vt_status vt_cpu_pack(const vt_backend *backend, const vt_allocator *allocator, 
                       const vt_row_source *source, vt_weight_data *out, vt_error *error)
 {
     if (use == VT_USE_VECTOR) {
-        return pack_vector(allocator, source, out, error);
+        return vt_pack_plain(allocator, source, out, error);
     }
     return pack_matrix(vt_cpu_kernels_of(backend), allocator, source, out, error);
 }

@@ -177,24 +177,6 @@ VT_INLINE void vf_store_bf16(uint16_t *p, vf v)
 #endif
 }
 
-VT_INLINE float bf16_to_f32(uint16_t h)
-{
-    uint32_t bits = (uint32_t)h << 16;
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
-VT_INLINE uint16_t bf16_from_f32(float x)
-{
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    if (x != x) {
-        return (uint16_t)(bits >> 16 | 0x40u);
-    }
-    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
-}
-
 #if defined(__AVX512BF16__)
 /* acc + a0 * b0 + a1 * b1 per lane; each lane of a and b holds two bf16 */
 VT_INLINE vf vf_dot_bf16(vf acc, vi a, vi b)
