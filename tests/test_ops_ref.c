@@ -45,6 +45,8 @@ static double activate(vt_activation act, double x)
                                                  (x + 0.044715 * x * x * x)));
     case VT_ACT_SILU: return x / (1.0 + exp(-x));
     case VT_ACT_RELU: return fmax(x, 0.0);
+    case VT_ACT_SIGMOID: return 1.0 / (1.0 + exp(-x));
+    case VT_ACT_TANH: return tanh(x);
     case VT_ACT_NONE: break;
     }
     return x;
@@ -441,7 +443,7 @@ static void test_attention_of_three_maps(void **state)
         }
         vt_attention a = {.heads = 2, .q = {value[0], 0, 4}, .k = {value[1], 0, 4},
                           .v = {value[2], 0, 4}, .scale = 0.5f,
-                          .pattern = {VT_PATTERN_WINDOW, 4, 4, 2, 2, VT_ROLL_PADDED}};
+                          .pattern = {.window_h = 4, .window_w = 4, .shift_h = 2, .shift_w = 2}};
         plain_attention p = {1, 9, 7, 2, 4, 4, 4, 4, 2, 2, VT_ROLL_PADDED, 0.5f, NULL, NULL, NULL,
                              NULL, maps[0], maps[1], maps[2]};
         vt_output(&t.builder, "y", vt_op_attention(&t.builder, &a));

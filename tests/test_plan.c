@@ -286,7 +286,7 @@ static void test_element_types(void **state)
     vt_value x = vt_input(b), normed = vt_op_norm(b, x, &(vt_norm){.eps = 1e-5f});
     vt_value qkv = vt_op_linear(b, normed, &wide);
     vt_attention a = {.heads = 1, .q = {qkv, 0, 6}, .k = {qkv, 6, 6}, .v = {qkv, 12, 6},
-                      .scale = 1.0f, .pattern = {VT_PATTERN_WINDOW, 4, 4, 0, 0, 0}};
+                      .scale = 1.0f, .pattern = {.window_h = 4, .window_w = 4, .shift_h = 0, .shift_w = 0}};
     vt_value attended = vt_op_attention(b, &a), proj = vt_op_linear(b, attended, &square);
     vt_value sum = vt_op_add(b, x, proj), hidden = vt_op_linear(b, sum, &wide);
     vt_value shown = vt_op_linear(b, hidden, &back);

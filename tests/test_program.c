@@ -56,7 +56,7 @@ static vt_conv2d conv3x3(vt_weight weight)
 static vt_attention attention_of(vt_value x)
 {
     return (vt_attention){.heads = 1, .q = {x, 0, 2}, .k = {x, 2, 2}, .v = {x, 4, 2},
-                          .scale = 1.0f, .pattern = {VT_PATTERN_WINDOW, 7, 5, 3, 2, 0}};
+                          .scale = 1.0f, .pattern = {.window_h = 7, .window_w = 5, .shift_h = 3, .shift_w = 2}};
 }
 
 static void test_shapes(void **state)

@@ -23,19 +23,21 @@ enum {
     NORM_INTO_LINEAR = 1 << 1,
     PATCHES_INTO_LINEAR = 1 << 2,
     NORM_AFTER_LINEAR = 1 << 3,
-    ADD_INTO_LINEAR = 1 << 4
+    ADD_INTO_LINEAR = 1 << 4,
+    AFFINE_INTO_DEPTHWISE = 1 << 5,
+    ADD_INTO_DEPTHWISE = 1 << 6
 };
 
 static void test_order_of_bits(void **state)
 {
     (void)state;
-    static const char *const names[] = {"conv_to_patch_linear", "norm_into_linear",
-                                        "patches_into_linear", "norm_after_linear",
-                                        "add_into_linear"};
+    static const char *const names[] = {
+        "conv_to_patch_linear", "norm_into_linear",      "patches_into_linear", "norm_after_linear",
+        "add_into_linear",      "affine_into_depthwise", "add_into_depthwise"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         assert_string_equal(vt_rewrites[i].name, names[i]);
     }
-    assert_null(vt_rewrites[5].name); /* a new rewrite wants cases below */
+    assert_null(vt_rewrites[7].name); /* a new rewrite wants cases below */
 }
 
 /* ---- pieces of programs; each names its outputs itself --------------------------------------- */
@@ -51,7 +53,8 @@ static vt_value linear(test_program *t, vt_value x, int out, uint32_t seed)
 static vt_value norm(test_program *t, vt_value x, uint32_t seed)
 {
     int64_t c = vt_value_shape(&t->builder, x).c;
-    vt_norm n = {.eps = 1e-5f, .scale = random_vector(t, c, seed, 0.5f, 1.0f),
+    vt_norm n = {.eps = 1e-5f,
+                 .scale = random_vector(t, c, seed, 0.5f, 1.0f),
                  .shift = random_vector(t, c, seed + 1, 0.5f, 0.0f)};
     return vt_op_norm(&t->builder, x, &n);
 }
@@ -59,9 +62,14 @@ static vt_value norm(test_program *t, vt_value x, uint32_t seed)
 static vt_conv2d conv(test_program *t, int kernel, int stride, int dilation)
 {
     return (vt_conv2d){.weight = random_matrix(t, 6, kernel * kernel * CHANNELS, 3),
-                       .bias = random_vector(t, 6, 4, 1.0f, 0.0f), .act = VT_ACT_GELU,
-                       .kernel_h = kernel, .kernel_w = kernel, .stride_h = stride,
-                       .stride_w = stride, .dilation_h = dilation, .dilation_w = dilation};
+                       .bias = random_vector(t, 6, 4, 1.0f, 0.0f),
+                       .act = VT_ACT_GELU,
+                       .kernel_h = kernel,
+                       .kernel_w = kernel,
+                       .stride_h = stride,
+                       .stride_w = stride,
+                       .dilation_h = dilation,
+                       .dilation_w = dilation};
 }
 
 static void out(test_program *t, const char *name, vt_value value)
@@ -303,6 +311,61 @@ static void add_of_norm_of_linear(test_program *t)
     out(t, "y", vt_op_add(&t->builder, x, norm(t, linear(t, x, CHANNELS, 3), 1)));
 }
 
+static vt_value depthwise(test_program *t, vt_value x, uint32_t seed)
+{
+    int64_t c = vt_value_shape(&t->builder, x).c;
+    vt_depthwise d = {.conv = conv(t, 3, 1, 1)};
+    d.conv.weight = random_vector(t, 9 * c, seed, 1.0f, 0.0f);
+    d.conv.bias = random_vector(t, c, seed + 1, 1.0f, 0.0f);
+    d.conv.act = VT_ACT_GELU;
+    d.conv.pad_top = d.conv.pad_left = d.conv.pad_bottom = d.conv.pad_right = 1;
+    return vt_op_depthwise(&t->builder, x, &d);
+}
+
+static vt_value affine(test_program *t, vt_value x, uint32_t seed)
+{
+    int64_t c = vt_value_shape(&t->builder, x).c;
+    vt_affine a = {.scale = random_vector(t, c, seed, 0.5f, 1.0f),
+                   .shift = random_vector(t, c, seed + 1, 0.5f, 0.0f)};
+    return vt_op_affine(&t->builder, x, &a);
+}
+
+static void depthwise_add(test_program *t)
+{
+    vt_value x = vt_input(&t->builder);
+    out(t, "y", vt_op_add(&t->builder, depthwise(t, x, 3), x));
+}
+
+static void depthwise_affine(test_program *t)
+{
+    out(t, "y", affine(t, depthwise(t, vt_input(&t->builder), 3), 5));
+}
+
+static void depthwise_two_affines(test_program *t)
+{
+    out(t, "y", affine(t, affine(t, depthwise(t, vt_input(&t->builder), 3), 5), 7));
+}
+
+static void depthwise_affine_add(test_program *t)
+{
+    vt_value x = vt_input(&t->builder);
+    out(t, "y", vt_op_add(&t->builder, x, affine(t, depthwise(t, x, 3), 5)));
+}
+
+/* The affine map is of the sum: it may not slip in before the residual. */
+static void depthwise_add_affine(test_program *t)
+{
+    vt_value x = vt_input(&t->builder);
+    out(t, "y", affine(t, vt_op_add(&t->builder, x, depthwise(t, x, 3)), 5));
+}
+
+static void depthwise_read_twice(test_program *t)
+{
+    vt_value x = vt_input(&t->builder), y = depthwise(t, x, 3);
+    out(t, "y", vt_op_add(&t->builder, x, y));
+    out(t, "z", affine(t, y, 5));
+}
+
 /* A whole MLP of both kinds, one after the other. */
 static void blocks(test_program *t)
 {
@@ -324,7 +387,10 @@ typedef struct rewrite_case {
 } rewrite_case;
 
 #define ALL VT_ALL_REWRITES
-#define CASE(record, mask, before, after, linears) {#record, record, mask, before, after, linears}
+#define CASE(record, mask, before, after, linears)                                                 \
+    {                                                                                              \
+#record, record, mask, before, after, linears                                              \
+    }
 
 static const rewrite_case cases[] = {
     CASE(conv_that_tiles, CONV_TO_PATCH, 1, 1, 1),
@@ -364,6 +430,13 @@ static const rewrite_case cases[] = {
     CASE(add_of_three, ALL, 3, 2, 1),
     CASE(add_of_norm_of_linear, ALL, 3, 1, 1),
     CASE(add_of_norm_of_linear, ADD_INTO_LINEAR, 3, 3, 1),
+    CASE(depthwise_add, ADD_INTO_DEPTHWISE, 2, 1, 0),
+    CASE(depthwise_affine, AFFINE_INTO_DEPTHWISE, 2, 1, 0),
+    CASE(depthwise_two_affines, ALL, 3, 2, 0),
+    CASE(depthwise_affine_add, ALL, 3, 1, 0),
+    CASE(depthwise_affine_add, ADD_INTO_DEPTHWISE, 3, 3, 0),
+    CASE(depthwise_add_affine, ALL, 3, 2, 0),
+    CASE(depthwise_read_twice, ALL, 3, 3, 0),
     CASE(blocks, ALL, 8, 4, 4),
 };
 
@@ -407,8 +480,8 @@ static void check_values(const rewrite_case *k, const char *device, const float 
         const float *a = result_data(&want, want.names[i], &count);
         const float *b = result_data(&got, want.names[i], &other);
         assert_int_equal(count, other);
-        compare(b, a, count, 2e-6, "%s, mask %#x, output %s on %s", k->name, k->mask,
-                want.names[i], device);
+        compare(b, a, count, 2e-6, "%s, mask %#x, output %s on %s", k->name, k->mask, want.names[i],
+                device);
     }
     result_clear(&want);
     result_clear(&got);
@@ -448,8 +521,12 @@ static void test_uses(void **state)
     program_begin(&t, (vt_shape){1, 2, 2, CHANNELS});
     vt_value x = vt_input(&t.builder), y = vt_op_norm(&t.builder, x, LN);
     vt_value z = vt_op_add(&t.builder, y, y);
-    vt_attention a = {.heads = 1, .q = {y, 0, 2}, .k = {y, 2, 2}, .v = {z, 4, 2}, .scale = 1.0f,
-                      .pattern = {VT_PATTERN_WINDOW, 2, 2, 0, 0, 0}};
+    vt_attention a = {.heads = 1,
+                      .q = {y, 0, 2},
+                      .k = {y, 2, 2},
+                      .v = {z, 4, 2},
+                      .scale = 1.0f,
+                      .pattern = {.window_h = 2, .window_w = 2, .shift_h = 0, .shift_w = 0}};
     vt_value last = vt_op_attention(&t.builder, &a);
     out(&t, "z", z);
     out(&t, "again", z);
@@ -531,12 +608,9 @@ static void test_swin_v2(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order_of_bits),
-        cmocka_unit_test(test_cases),
-        cmocka_unit_test(test_norm_after_residual),
-        cmocka_unit_test(test_uses),
-        cmocka_unit_test(test_swin_nano),
-        cmocka_unit_test(test_swin_v2),
+        cmocka_unit_test(test_order_of_bits),       cmocka_unit_test(test_cases),
+        cmocka_unit_test(test_norm_after_residual), cmocka_unit_test(test_uses),
+        cmocka_unit_test(test_swin_nano),           cmocka_unit_test(test_swin_v2),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -39,7 +39,9 @@ typedef enum vt_activation {
     VT_ACT_GELU,      /* x * (1 + erf(x / sqrt 2)) / 2 */
     VT_ACT_GELU_TANH, /* x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) / 2 */
     VT_ACT_SILU,      /* x / (1 + exp(-x)) */
-    VT_ACT_RELU
+    VT_ACT_RELU,
+    VT_ACT_SIGMOID, /* 1 / (1 + exp(-x)) */
+    VT_ACT_TANH
 } vt_activation;
 
 /* LayerNorm over the channels of each pixel, two-pass:
@@ -80,9 +82,42 @@ typedef struct vt_conv2d {
     int pad_top, pad_left, pad_bottom, pad_right;
 } vt_conv2d;
 
+/* dst[n,y,x,c] = x[n,y,x,c] * scale[c] + shift[c]: a batch norm at inference, a layer scale. */
+typedef struct vt_affine {
+    vt_weight scale; /* [c] */
+    vt_weight shift; /* [c], or none */
+} vt_affine;
+
+/* Depthwise convolution, every channel with a kernel of its own:
+ *   dst[n,y,x,c] = residual[n,y,x,c] + affine(act(bias[c] + sum_{ky,kx} weight[ky * kernel_w + kx,
+ * c]
+ *     * src[n, y*stride_h + ky*dilation_h - pad_top, x*stride_w + kx*dilation_w - pad_left, c]))
+ * zero outside the map; `conv` as above but for its weight, [kernel_h * kernel_w, c]. Layers leave
+ * `affine` empty; the planner's rewrites fill it in, and the residual. */
+typedef struct vt_depthwise {
+    vt_conv2d conv;
+    vt_affine affine; /* after the activation; scale none: nothing */
+} vt_depthwise;
+
+typedef enum vt_pool_kind {
+    VT_POOL_MEAN = 0, /* places outside the map count as zeros: the divisor is kernel^2 */
+    VT_POOL_MAX       /* places outside the map do not count */
+} vt_pool_kind;
+
+/* Pooling of kernel x kernel pixels, every `stride` pixels. */
+typedef struct vt_pooling {
+    vt_pool_kind kind;
+    int kernel, stride;
+    int pad_top, pad_left, pad_bottom, pad_right;
+} vt_pooling;
+
 /* Which keys a query meets. */
 typedef enum vt_pattern_kind {
-    VT_PATTERN_WINDOW = 0 /* the tokens of its own window */
+    VT_PATTERN_WINDOW = 0,   /* the tokens of its own window */
+    VT_PATTERN_GRID,         /* the tokens at its own place of every cell (multi-axis attention) */
+    VT_PATTERN_NEIGHBORHOOD, /* the tokens nearest to it */
+    VT_PATTERN_HALO,         /* its own block and a border around it */
+    VT_PATTERN_GLOBAL        /* every token of the key map, which may have another size */
 } vt_pattern_kind;
 
 /* What a cyclic shift wraps at. */
@@ -91,15 +126,31 @@ typedef enum vt_roll {
     VT_ROLL_MAP         /* roll the map, then pad (timm) */
 } vt_roll;
 
-/* The index rule of a softmax attention. The map is padded at the bottom and right to multiples of
- * the window and rolled by (-shift_h, -shift_w); windows are cut from the result. Where a shift is
- * set, tokens that were not neighbours before the roll see each other with `-100` added. Tokens
- * outside the map are keys whose k and v rows are given (`pad` below): they are not masked. */
+/* The index rule of a softmax attention; all rules work on each axis alone.
+ *
+ * WINDOW: the map is padded at the bottom and right to multiples of the window and rolled by
+ *   (-shift_h, -shift_w); windows are cut from the result. Where a shift is set, tokens that were
+ *   not neighbours before the roll see each other with `-100` added.
+ * GRID: padded likewise; with cells = padded / window, the tokens y, y + cells, y + 2 cells, ... of
+ *   an axis belong together: `window` of them.
+ * NEIGHBORHOOD: each query sees the `window` keys nearest to it whose distance is a multiple of
+ *   `dilation`, never fewer: at a border the keys are those nearest to the border. The map is
+ * padded at the bottom and right to window * dilation where it is smaller. `stride` neighbouring
+ * queries share the keys of the one in their middle (1 <= stride <= window). With p = y div
+ * dilation in the sub-grid of y mod dilation, of length n: leader = min((p div stride) * stride +
+ * stride div 2, n - 1) first key = clamp(leader - window div 2, 0, n - window) HALO: the key map is
+ * cut into blocks of `window`, which must divide it; a block of queries sees its block of keys and
+ * `halo` more on each side. The query map may be `stride` times smaller than the key map, on both
+ * axes, where stride divides the window. GLOBAL: window and the rest are 0. Tokens outside the map
+ * are keys whose k and v rows are given (`pad` below): they are not masked. */
 typedef struct vt_pattern {
     vt_pattern_kind kind;
     int window_h, window_w;
-    int shift_h, shift_w; /* 0 <= shift < window */
-    vt_roll roll;
+    int shift_h, shift_w;       /* WINDOW: 0 <= shift < window */
+    vt_roll roll;               /* WINDOW */
+    int dilation_h, dilation_w; /* NEIGHBORHOOD; 0 counts as 1 */
+    int stride_h, stride_w;     /* NEIGHBORHOOD, HALO; 0 counts as 1 */
+    int halo_h, halo_w;         /* HALO */
 } vt_pattern;
 
 /* Channels [offset, offset + heads * width) of a map, head h at offset + h * width. */
@@ -110,21 +161,46 @@ typedef struct vt_heads {
 
 /* Multi-head softmax attention under a pattern:
  *   s[i,j] = score(q_i, k_j) + bias[head, position j relative to i] + mask[i,j]
+ *            + q_i . rows[yj relative to yi] + q_i . cols[xj relative to xi]
  *   dst_i = concat_head sum_j softmax_j(s[i,j]) v_j
  * score: dot: scale * q.k; cosine (temperature set): exp(min(temperature[head], ln 100)) *
  *   q/max(|q|,1e-12) . k/max(|k|,1e-12).
- * bias: [heads, (2 window_h - 1) * (2 window_w - 1)], entry (yj - yi + window_h - 1) *
- *   (2 window_w - 1) + (xj - xi + window_w - 1): key minus query, whatever the checkpoint's sign.
- */
+ * Positions: with span = the keys of a query along an axis (window; HALO: window + 2 halo), the
+ *   offset along it is in [0, 2 span - 2]:
+ *   WINDOW, GRID: place of j - place of i + span - 1, places counted in the window;
+ *   NEIGHBORHOOD: (yj - yi) / dilation + span - 1;
+ *   HALO: place of j in the window of keys - place of i in its block of queries + span - 1.
+ *   All are key minus query, whatever the checkpoint's sign.
+ * bias: [heads, (2 span_h - 1) * (2 span_w - 1)], entry offset_y * (2 span_w - 1) + offset_x.
+ * rows, cols: [2 span - 1, q.width] each, one for all heads; q without its scale. */
 typedef struct vt_attention {
     int heads;
     vt_heads q, k, v;
     float scale;
     vt_weight temperature; /* [heads], or none */
-    vt_weight bias;        /* or none */
+    vt_weight bias;        /* or none; not with GLOBAL */
     vt_weight pad;         /* vector indexed by the channels of k and v: rows outside the map */
     vt_pattern pattern;
+    vt_weight rows, cols; /* both or none; not with GLOBAL */
 } vt_attention;
+
+/* Linear attention over all tokens of an image, features relu(q) and relu(k):
+ *   S = sum_n relu(k_n) v_n^T,  z = sum_n relu(k_n)
+ *   dst_n = concat_head temperature[head] * (relu(q_n) S) / max(relu(q_n) . z, floor) */
+typedef struct vt_linear_attention {
+    int heads;
+    vt_heads q, k, v;
+    float floor;           /* > 0 */
+    vt_weight temperature; /* [heads], or none: 1 */
+} vt_linear_attention;
+
+/* Attention among the channels of each head, over all tokens of an image:
+ *   A[c,d] = softmax_d(scale * sum_n left_n[c] right_n[d]),  dst_n[c] = sum_d A[c,d] value_n[d] */
+typedef struct vt_channel_attention {
+    int heads;
+    vt_heads left, right, value; /* of one width */
+    float scale;
+} vt_channel_attention;
 
 /* The input picture, [n, h, w, 3] after normalisation. */
 vt_value vt_input(vt_builder *builder);
@@ -137,6 +213,21 @@ vt_value vt_op_attention(vt_builder *builder, const vt_attention *attention);
 vt_value vt_op_add(vt_builder *builder, vt_value a, vt_value b);
 /* dst[n,y,x,(dy * block + dx) * c + i] = x[n, y*block + dy, x*block + dx, i], zero outside */
 vt_value vt_op_space_to_depth(vt_builder *builder, vt_value x, int block);
+vt_value vt_op_depthwise(vt_builder *builder, vt_value x, const vt_depthwise *depthwise);
+vt_value vt_op_affine(vt_builder *builder, vt_value x, const vt_affine *affine);
+/* dst = a * b; b has a's shape, or is [n, 1, 1, c]: one factor per image and channel */
+vt_value vt_op_mul(vt_builder *builder, vt_value a, vt_value b);
+/* dst[n,y,x,:] = a[n,y,x,:] followed by b[n,y,x,:] */
+vt_value vt_op_concat(vt_builder *builder, vt_value a, vt_value b);
+vt_value vt_op_pool(vt_builder *builder, vt_value x, const vt_pooling *pooling);
+vt_value vt_op_linear_attention(vt_builder *builder, const vt_linear_attention *attention);
+vt_value vt_op_channel_attention(vt_builder *builder, const vt_channel_attention *attention);
+/* What a deformable convolution multiplies (arXiv 1703.06211), kernel x kernel taps, stride kernel:
+ *   dst[n,y,x, t * c + i] = x[n, :, :, i] at (y*kernel + t div kernel + offsets[n,y,x,2t],
+ *                                            x*kernel + t mod kernel + offsets[n,y,x,2t+1])
+ * between pixels bilinear, with zeros outside the map; zero where the place is a whole pixel or
+ * more outside. offsets [n, h div kernel, w div kernel, 2 * kernel * kernel]. */
+vt_value vt_op_deform_patches(vt_builder *builder, vt_value x, vt_value offsets, int kernel);
 /* dst[n,0,0,c] = mean over h, w */
 vt_value vt_op_mean_pool(vt_builder *builder, vt_value x);
 

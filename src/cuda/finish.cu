@@ -46,6 +46,16 @@ __device__ __forceinline__ void activate(vt_activation act, float (&x)[V])
         for (int i = 0; i < V; i++) {
             x[i] = x[i] > 0.0f ? x[i] : 0.0f;
         }
+    } else if (act == VT_ACT_SIGMOID) {
+#pragma unroll
+        for (int i = 0; i < V; i++) {
+            x[i] = 1.0f / (1.0f + expf(-x[i]));
+        }
+    } else if (act == VT_ACT_TANH) {
+#pragma unroll
+        for (int i = 0; i < V; i++) {
+            x[i] = tanhf(x[i]);
+        }
     }
 }
 

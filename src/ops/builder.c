@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/checked.h"
+#include "ops/pattern.h"
 #include "ops/program.h"
 
 void vt_program_init(vt_program *program, const vt_allocator *allocator)
@@ -125,6 +126,20 @@ static bool vector_fits(vt_builder *b, vt_weight w, int64_t want, vt_op_kind kin
     return true;
 }
 
+static bool same_places(vt_shape a, vt_shape b)
+{
+    return a.n == b.n && a.h == b.h && a.w == b.w;
+}
+
+/* The same for a vector that must be there. */
+static bool needed_vector(vt_builder *b, vt_weight w, int64_t want, vt_op_kind kind)
+{
+    if (w.id == 0) {
+        vt_builder_fail(b, VT_ERR_ARGUMENT, "%s: weight is missing", vt_op_name(kind));
+    }
+    return w.id != 0 && vector_fits(b, w, want, kind);
+}
+
 /* Checks that a matrix has `cols` columns; returns its rows, or 0 after a failure. */
 static int64_t matrix_rows(vt_builder *b, vt_weight w, int64_t cols, vt_op_kind kind)
 {
@@ -186,30 +201,137 @@ static int64_t conv_extent(int64_t size, int64_t pad, int kernel, int dilation, 
     return span < 0 ? 0 : span / stride + 1;
 }
 
+/* The size that a kernel makes of a map of `s`; 0 channels after a failure. */
+static vt_shape conv_shape(vt_builder *b, vt_shape s, const vt_conv2d *c, vt_op_kind kind)
+{
+    if (c->kernel_h < 1 || c->kernel_w < 1 || c->stride_h < 1 || c->stride_w < 1 ||
+        c->dilation_h < 1 || c->dilation_w < 1 || c->pad_top < 0 || c->pad_left < 0 ||
+        c->pad_bottom < 0 || c->pad_right < 0) {
+        vt_builder_fail(b, VT_ERR_ARGUMENT, "%s: kernel, stride and dilation start at 1",
+                        vt_op_name(kind));
+        return (vt_shape){0, 0, 0, 0};
+    }
+    int64_t h = conv_extent(s.h, (int64_t)c->pad_top + c->pad_bottom, c->kernel_h, c->dilation_h,
+                            c->stride_h);
+    int64_t w = conv_extent(s.w, (int64_t)c->pad_left + c->pad_right, c->kernel_w, c->dilation_w,
+                            c->stride_w);
+    return (vt_shape){s.n, h, w, s.c};
+}
+
 vt_value vt_op_conv2d(vt_builder *b, vt_value x, const vt_conv2d *conv)
 {
     if (!operand(b, x, VT_OP_CONV2D)) {
         return VT_NO_VALUE;
     }
-    vt_conv2d c = *conv;
-    if (c.kernel_h < 1 || c.kernel_w < 1 || c.stride_h < 1 || c.stride_w < 1 || c.dilation_h < 1 ||
-        c.dilation_w < 1 || c.pad_top < 0 || c.pad_left < 0 || c.pad_bottom < 0 ||
-        c.pad_right < 0) {
-        vt_builder_fail(b, VT_ERR_ARGUMENT, "conv2d: kernel, stride and dilation start at 1");
+    vt_shape s = vt_value_shape(b, x), d = conv_shape(b, s, conv, VT_OP_CONV2D);
+    if (d.c == 0) {
         return VT_NO_VALUE;
     }
-    vt_shape s = vt_value_shape(b, x);
-    int64_t out = matrix_rows(b, c.weight, product(s.c, c.kernel_h, c.kernel_w), VT_OP_CONV2D);
-    if (out == 0 || !vector_fits(b, c.bias, out, VT_OP_CONV2D)) {
+    d.c = matrix_rows(b, conv->weight, product(s.c, conv->kernel_h, conv->kernel_w), VT_OP_CONV2D);
+    if (d.c == 0 || !vector_fits(b, conv->bias, d.c, VT_OP_CONV2D)) {
         return VT_NO_VALUE;
     }
     vt_record r = {.kind = VT_OP_CONV2D, .source = {x, VT_NO_VALUE, VT_NO_VALUE}};
-    r.as.conv2d = c;
-    int64_t h =
-        conv_extent(s.h, (int64_t)c.pad_top + c.pad_bottom, c.kernel_h, c.dilation_h, c.stride_h);
-    int64_t w =
-        conv_extent(s.w, (int64_t)c.pad_left + c.pad_right, c.kernel_w, c.dilation_w, c.stride_w);
-    return append(b, r, (vt_shape){s.n, h, w, out});
+    r.as.conv2d = *conv;
+    return append(b, r, d);
+}
+
+vt_value vt_op_depthwise(vt_builder *b, vt_value x, const vt_depthwise *depthwise)
+{
+    const vt_conv2d *c = &depthwise->conv;
+    if (!operand(b, x, VT_OP_DEPTHWISE)) {
+        return VT_NO_VALUE;
+    }
+    vt_shape s = vt_value_shape(b, x), d = conv_shape(b, s, c, VT_OP_DEPTHWISE);
+    if (d.c == 0 ||
+        !needed_vector(b, c->weight, product(s.c, c->kernel_h, c->kernel_w), VT_OP_DEPTHWISE) ||
+        !vector_fits(b, c->bias, s.c, VT_OP_DEPTHWISE) ||
+        !vector_fits(b, depthwise->affine.scale, s.c, VT_OP_DEPTHWISE) ||
+        !vector_fits(b, depthwise->affine.shift, s.c, VT_OP_DEPTHWISE)) {
+        return VT_NO_VALUE;
+    }
+    vt_record r = {.kind = VT_OP_DEPTHWISE, .source = {x, VT_NO_VALUE, VT_NO_VALUE}};
+    r.as.depthwise = *depthwise;
+    return append(b, r, d);
+}
+
+vt_value vt_op_affine(vt_builder *b, vt_value x, const vt_affine *affine)
+{
+    vt_shape s = vt_value_shape(b, x);
+    if (!operand(b, x, VT_OP_AFFINE) || !needed_vector(b, affine->scale, s.c, VT_OP_AFFINE) ||
+        !vector_fits(b, affine->shift, s.c, VT_OP_AFFINE)) {
+        return VT_NO_VALUE;
+    }
+    vt_record r = {.kind = VT_OP_AFFINE, .source = {x, VT_NO_VALUE, VT_NO_VALUE}};
+    r.as.affine = *affine;
+    return append(b, r, s);
+}
+
+vt_value vt_op_pool(vt_builder *b, vt_value x, const vt_pooling *p)
+{
+    if (!operand(b, x, VT_OP_POOL)) {
+        return VT_NO_VALUE;
+    }
+    if (p->kernel < 1 || p->stride < 1 || p->pad_top < 0 || p->pad_left < 0 || p->pad_bottom < 0 ||
+        p->pad_right < 0 || p->pad_top >= p->kernel || p->pad_left >= p->kernel ||
+        p->pad_bottom >= p->kernel || p->pad_right >= p->kernel) {
+        vt_builder_fail(b, VT_ERR_ARGUMENT, "pool: kernel %d, stride %d, padding %d,%d,%d,%d",
+                        p->kernel, p->stride, p->pad_top, p->pad_left, p->pad_bottom, p->pad_right);
+        return VT_NO_VALUE;
+    }
+    vt_shape s = vt_value_shape(b, x);
+    s.h = conv_extent(s.h, (int64_t)p->pad_top + p->pad_bottom, p->kernel, 1, p->stride);
+    s.w = conv_extent(s.w, (int64_t)p->pad_left + p->pad_right, p->kernel, 1, p->stride);
+    vt_record r = {.kind = VT_OP_POOL, .source = {x, VT_NO_VALUE, VT_NO_VALUE}};
+    r.as.pooling = *p;
+    return append(b, r, s);
+}
+
+vt_value vt_op_mul(vt_builder *b, vt_value x, vt_value y)
+{
+    if (!operand(b, x, VT_OP_MUL) || !operand(b, y, VT_OP_MUL)) {
+        return VT_NO_VALUE;
+    }
+    vt_shape s = vt_value_shape(b, x), t = vt_value_shape(b, y);
+    if (s.n != t.n || s.c != t.c || !(same_places(s, t) || (t.h == 1 && t.w == 1))) {
+        vt_builder_fail(b, VT_ERR_ARGUMENT, "mul: the shapes differ");
+        return VT_NO_VALUE;
+    }
+    return append(b, (vt_record){.kind = VT_OP_MUL, .source = {x, y, VT_NO_VALUE}}, s);
+}
+
+vt_value vt_op_concat(vt_builder *b, vt_value x, vt_value y)
+{
+    if (!operand(b, x, VT_OP_CONCAT) || !operand(b, y, VT_OP_CONCAT)) {
+        return VT_NO_VALUE;
+    }
+    vt_shape s = vt_value_shape(b, x), t = vt_value_shape(b, y);
+    if (!same_places(s, t)) {
+        vt_builder_fail(b, VT_ERR_ARGUMENT, "concat: the maps differ in size");
+        return VT_NO_VALUE;
+    }
+    s.c += t.c;
+    return append(b, (vt_record){.kind = VT_OP_CONCAT, .source = {x, y, VT_NO_VALUE}}, s);
+}
+
+vt_value vt_op_deform_patches(vt_builder *b, vt_value x, vt_value offsets, int kernel)
+{
+    if (!operand(b, x, VT_OP_DEFORM_PATCHES) || !operand(b, offsets, VT_OP_DEFORM_PATCHES)) {
+        return VT_NO_VALUE;
+    }
+    vt_shape s = vt_value_shape(b, x), t = vt_value_shape(b, offsets);
+    int64_t taps = product(kernel, kernel, 1);
+    if (kernel < 1 || t.n != s.n || t.h != s.h / kernel || t.w != s.w / kernel || t.c != 2 * taps) {
+        vt_builder_fail(b, VT_ERR_ARGUMENT,
+                        "deform_patches: kernel %d, offsets of %lldx%lldx%lld for a map of "
+                        "%lldx%lld",
+                        kernel, (long long)t.h, (long long)t.w, (long long)t.c, (long long)s.h,
+                        (long long)s.w);
+        return VT_NO_VALUE;
+    }
+    vt_record r = {.kind = VT_OP_DEFORM_PATCHES, .source = {x, offsets, VT_NO_VALUE}};
+    r.as.block = kernel;
+    return append(b, r, (vt_shape){t.n, t.h, t.w, product(taps, s.c, 1)});
 }
 
 vt_value vt_op_norm(vt_builder *b, vt_value x, const vt_norm *norm)
@@ -277,40 +399,152 @@ static bool heads_fit(vt_builder *b, const vt_heads *h, int heads, const char *w
     return true;
 }
 
-static bool same_places(vt_shape a, vt_shape b)
+static bool pattern_fits(vt_builder *b, const vt_pattern *p)
 {
-    return a.n == b.n && a.h == b.h && a.w == b.w;
+    bool global = p->kind == VT_PATTERN_GLOBAL;
+    bool good = p->window_h >= !global && p->window_w >= !global && p->shift_h >= 0 &&
+                p->shift_w >= 0 && p->dilation_h >= 0 && p->dilation_w >= 0 && p->stride_h >= 0 &&
+                p->stride_w >= 0 && p->halo_h >= 0 && p->halo_w >= 0;
+    switch (p->kind) {
+    case VT_PATTERN_WINDOW:
+        good = good && p->shift_h < p->window_h && p->shift_w < p->window_w;
+        break;
+    case VT_PATTERN_GRID: good = good && p->shift_h == 0 && p->shift_w == 0; break;
+    case VT_PATTERN_NEIGHBORHOOD:
+        good = good && p->stride_h <= p->window_h && p->stride_w <= p->window_w;
+        break;
+    case VT_PATTERN_HALO:
+        good = good && (p->stride_h == 0 || p->window_h % p->stride_h == 0) &&
+               (p->stride_w == 0 || p->window_w % p->stride_w == 0);
+        break;
+    case VT_PATTERN_GLOBAL: break;
+    default: good = false;
+    }
+    if (!good) {
+        vt_builder_fail(b, VT_ERR_ARGUMENT,
+                        "attention: pattern %d: window %dx%d, shift %d,%d, dilation %d,%d, stride "
+                        "%d,%d, halo %d,%d",
+                        (int)p->kind, p->window_h, p->window_w, p->shift_h, p->shift_w,
+                        p->dilation_h, p->dilation_w, p->stride_h, p->stride_w, p->halo_h,
+                        p->halo_w);
+    }
+    return good;
+}
+
+/* Whether the sizes of the query map and the key map suit the pattern. */
+static bool sizes_fit(vt_builder *b, const vt_pattern *p, vt_shape q, vt_shape k, vt_shape v)
+{
+    bool good = q.n == k.n && same_places(k, v);
+    if (p->kind == VT_PATTERN_HALO) {
+        if (good && (k.h % p->window_h || k.w % p->window_w)) {
+            vt_builder_fail(b, VT_ERR_ARGUMENT,
+                            "attention: a map of %lldx%lld is not made of blocks of %dx%d",
+                            (long long)k.h, (long long)k.w, p->window_h, p->window_w);
+            return false;
+        }
+        good = good && q.h * vt_axis_rows(p, q.h, k.h).stride == k.h &&
+               q.w * vt_axis_cols(p, q.w, k.w).stride == k.w;
+    } else if (p->kind != VT_PATTERN_GLOBAL) {
+        good = good && same_places(q, k);
+    }
+    if (!good) {
+        vt_builder_fail(b, VT_ERR_ARGUMENT, "attention: the maps of q, k and v differ in size");
+    }
+    return good;
+}
+
+/* Whether the tables of positions have the sizes that the pattern wants. */
+static bool tables_fit(vt_builder *b, const vt_attention *a, vt_shape q, vt_shape k)
+{
+    const vt_pattern *p = &a->pattern;
+    int64_t rows = 2 * (int64_t)vt_axis_rows(p, q.h, k.h).span - 1;
+    int64_t cols = 2 * (int64_t)vt_axis_cols(p, q.w, k.w).span - 1;
+    if (p->kind == VT_PATTERN_GLOBAL && (a->bias.id || a->rows.id || a->cols.id)) {
+        vt_builder_fail(b, VT_ERR_ARGUMENT, "attention: a global pattern knows no positions");
+        return false;
+    }
+    if (!a->rows.id != !a->cols.id) {
+        vt_builder_fail(b, VT_ERR_ARGUMENT, "attention: rows and cols come together");
+        return false;
+    }
+    return vector_fits(b, a->bias, product(a->heads, rows, cols), VT_OP_ATTENTION) &&
+           vector_fits(b, a->rows, product(rows, a->q.width, 1), VT_OP_ATTENTION) &&
+           vector_fits(b, a->cols, product(cols, a->q.width, 1), VT_OP_ATTENTION) &&
+           vector_fits(b, a->temperature, a->heads, VT_OP_ATTENTION) &&
+           vector_fits(b, a->pad, k.c, VT_OP_ATTENTION);
 }
 
 vt_value vt_op_attention(vt_builder *b, const vt_attention *a)
 {
     if (!operand(b, a->q.map, VT_OP_ATTENTION) || !operand(b, a->k.map, VT_OP_ATTENTION) ||
-        !operand(b, a->v.map, VT_OP_ATTENTION)) {
+        !operand(b, a->v.map, VT_OP_ATTENTION) || !pattern_fits(b, &a->pattern)) {
         return VT_NO_VALUE;
     }
-    const vt_pattern *p = &a->pattern;
-    if (a->heads < 1 || p->kind != VT_PATTERN_WINDOW || p->window_h < 1 || p->window_w < 1 ||
-        p->shift_h < 0 || p->shift_w < 0 || p->shift_h >= p->window_h ||
-        p->shift_w >= p->window_w || a->q.width != a->k.width) {
-        vt_builder_fail(b, VT_ERR_ARGUMENT, "attention: %d heads, window %dx%d, shift %d,%d",
-                        a->heads, p->window_h, p->window_w, p->shift_h, p->shift_w);
+    if (a->heads < 1 || a->q.width != a->k.width) {
+        vt_builder_fail(b, VT_ERR_ARGUMENT, "attention: %d heads, %d channels of q, %d of k",
+                        a->heads, a->q.width, a->k.width);
         return VT_NO_VALUE;
     }
-    int64_t table = product(a->heads, 2 * (int64_t)p->window_h - 1, 2 * (int64_t)p->window_w - 1);
-    vt_shape s = vt_value_shape(b, a->q.map), t = vt_value_shape(b, a->k.map);
-    if (!same_places(s, t) || !same_places(s, vt_value_shape(b, a->v.map))) {
-        vt_builder_fail(b, VT_ERR_ARGUMENT, "attention: the maps of q, k and v differ in size");
-        return VT_NO_VALUE;
-    }
-    if (!heads_fit(b, &a->q, a->heads, "q") || !heads_fit(b, &a->k, a->heads, "k") ||
-        !heads_fit(b, &a->v, a->heads, "v") || !vector_fits(b, a->bias, table, VT_OP_ATTENTION) ||
-        !vector_fits(b, a->temperature, a->heads, VT_OP_ATTENTION) ||
-        !vector_fits(b, a->pad, t.c, VT_OP_ATTENTION)) {
+    vt_shape q = vt_value_shape(b, a->q.map), k = vt_value_shape(b, a->k.map);
+    if (!sizes_fit(b, &a->pattern, q, k, vt_value_shape(b, a->v.map)) ||
+        !heads_fit(b, &a->q, a->heads, "q") || !heads_fit(b, &a->k, a->heads, "k") ||
+        !heads_fit(b, &a->v, a->heads, "v") || !tables_fit(b, a, q, k)) {
         return VT_NO_VALUE;
     }
     vt_record r = {.kind = VT_OP_ATTENTION, .source = {a->q.map, a->k.map, a->v.map}};
     r.as.attention = *a;
+    return append(b, r, (vt_shape){q.n, q.h, q.w, (int64_t)a->heads * a->v.width});
+}
+
+/* The operands of an attention without a pattern: three maps of one size, heads of one width. */
+static bool equal_heads(vt_builder *b, vt_op_kind kind, int heads, const vt_heads *x,
+                        const vt_heads *y, const vt_heads *z)
+{
+    if (!operand(b, x->map, kind) || !operand(b, y->map, kind) || !operand(b, z->map, kind)) {
+        return false;
+    }
+    vt_shape s = vt_value_shape(b, x->map);
+    if (heads < 1 || x->width != y->width || !same_places(s, vt_value_shape(b, y->map)) ||
+        !same_places(s, vt_value_shape(b, z->map))) {
+        vt_builder_fail(b, VT_ERR_ARGUMENT, "%s: maps or heads differ in size", vt_op_name(kind));
+        return false;
+    }
+    return heads_fit(b, x, heads, "the first operand") &&
+           heads_fit(b, y, heads, "the second operand") &&
+           heads_fit(b, z, heads, "the third operand");
+}
+
+vt_value vt_op_linear_attention(vt_builder *b, const vt_linear_attention *a)
+{
+    if (!equal_heads(b, VT_OP_LINEAR_ATTENTION, a->heads, &a->q, &a->k, &a->v) ||
+        !vector_fits(b, a->temperature, a->heads, VT_OP_LINEAR_ATTENTION)) {
+        return VT_NO_VALUE;
+    }
+    if (!(a->floor > 0.0f)) {
+        vt_builder_fail(b, VT_ERR_ARGUMENT, "linear_attention: floor = %g", (double)a->floor);
+        return VT_NO_VALUE;
+    }
+    vt_shape s = vt_value_shape(b, a->q.map);
+    vt_record r = {.kind = VT_OP_LINEAR_ATTENTION, .source = {a->q.map, a->k.map, a->v.map}};
+    r.as.linear_attention = *a;
     return append(b, r, (vt_shape){s.n, s.h, s.w, (int64_t)a->heads * a->v.width});
+}
+
+vt_value vt_op_channel_attention(vt_builder *b, const vt_channel_attention *a)
+{
+    if (!equal_heads(b, VT_OP_CHANNEL_ATTENTION, a->heads, &a->left, &a->right, &a->value)) {
+        return VT_NO_VALUE;
+    }
+    if (a->value.width != a->right.width) {
+        vt_builder_fail(b, VT_ERR_ARGUMENT, "channel_attention: heads of %d and %d channels",
+                        a->right.width, a->value.width);
+        return VT_NO_VALUE;
+    }
+    vt_shape s = vt_value_shape(b, a->left.map);
+    vt_record r = {.kind = VT_OP_CHANNEL_ATTENTION,
+                   .source = {a->left.map, a->right.map, a->value.map}};
+    r.as.channel_attention = *a;
+    return append(b, r, (vt_shape){s.n, s.h, s.w, (int64_t)a->heads * a->left.width});
 }
 
 void vt_output(vt_builder *b, const char *name, vt_value value)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Operations and bytes of a record, from shapes alone. */
 #include "core/checked.h"
+#include "ops/pattern.h"
 #include "ops/program.h"
 
 static double elements(const vt_program *p, vt_value v)
@@ -17,12 +18,13 @@ static double map_bytes(const vt_program *p, vt_value v)
     return v.id < 0 ? 0 : elements(p, v) * (double)vt_dtype_size(p->maps[v.id].dtype);
 }
 
-/* Score and weighted sum over every window of the padded map. */
+/* Score and weighted sum of every query with its keys. */
 static double attention_flops(const vt_program *p, const vt_attention *a)
 {
-    vt_shape s = p->maps[a->q.map.id].shape;
-    double keys = (double)a->pattern.window_h * a->pattern.window_w;
-    double queries = (double)s.n * (double)s.h * (double)s.w;
+    vt_shape q = p->maps[a->q.map.id].shape, k = p->maps[a->k.map.id].shape;
+    double keys = (double)vt_axis_rows(&a->pattern, q.h, k.h).span *
+                  (double)vt_axis_cols(&a->pattern, q.w, k.w).span;
+    double queries = (double)q.n * (double)q.h * (double)q.w;
     return 2.0 * queries * keys * a->heads * (a->q.width + a->v.width);
 }
 
@@ -54,6 +56,18 @@ vt_cost vt_record_cost(const vt_program *p, const vt_record *r, const vt_weight_
     case VT_OP_ATTENTION: cost.flops = attention_flops(p, &r->as.attention); break;
     case VT_OP_ADD: cost.flops = out; break;
     case VT_OP_MEAN_POOL: cost.flops = elements(p, r->source[0]); break;
+    case VT_OP_DEPTHWISE:
+        cost.flops = 2.0 * out * r->as.depthwise.conv.kernel_h * r->as.depthwise.conv.kernel_w;
+        break;
+    case VT_OP_AFFINE: cost.flops = 2.0 * out; break;
+    case VT_OP_MUL: cost.flops = out; break;
+    case VT_OP_POOL: cost.flops = out * r->as.pooling.kernel * r->as.pooling.kernel; break;
+    case VT_OP_LINEAR_ATTENTION: cost.flops = 4.0 * out * r->as.linear_attention.q.width; break;
+    case VT_OP_CHANNEL_ATTENTION:
+        cost.flops = 4.0 * out * r->as.channel_attention.left.width;
+        break;
+    case VT_OP_DEFORM_PATCHES: cost.flops = 7.0 * out; break;
+    case VT_OP_CONCAT:
     case VT_OP_SPACE_TO_DEPTH:
     case VT_OP_KINDS: break;
     }

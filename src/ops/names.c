@@ -9,6 +9,14 @@ static const char *const op_names[VT_OP_KINDS] = {
     [VT_OP_ADD] = "add",
     [VT_OP_SPACE_TO_DEPTH] = "space_to_depth",
     [VT_OP_MEAN_POOL] = "mean_pool",
+    [VT_OP_DEPTHWISE] = "depthwise",
+    [VT_OP_AFFINE] = "affine",
+    [VT_OP_MUL] = "mul",
+    [VT_OP_CONCAT] = "concat",
+    [VT_OP_POOL] = "pool",
+    [VT_OP_LINEAR_ATTENTION] = "linear_attention",
+    [VT_OP_CHANNEL_ATTENTION] = "channel_attention",
+    [VT_OP_DEFORM_PATCHES] = "deform_patches",
 };
 
 const char *vt_op_name(vt_op_kind kind)

@@ -1,42 +1,154 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The index rule of an attention pattern: which map token stands at which place of which window. */
+/* The index rule of an attention pattern on one axis: which keys a query meets, where they stand
+ * relative to it, and which were no neighbours of it. vertebra/ops.h has the rules in words. */
 #ifndef VT_OPS_PATTERN_H
 #define VT_OPS_PATTERN_H
 
 #include "core/checked.h"
 #include "vertebra/ops.h"
 
-/* One axis of a window pattern over a map of `size` tokens. */
+#define VT_MASK_VALUE (-100.0f)
+
+/* One axis of a pattern. WINDOW and GRID put the tokens of the padded map in another order, so that
+ * windows are runs of it: a token's index there is its place. */
 typedef struct vt_axis {
-    int64_t size, padded;
-    int window, shift;
+    vt_pattern_kind kind;
+    int64_t queries, keys; /* sizes of the maps */
+    int64_t padded;        /* keys with the padding */
+    int span;              /* keys that each query meets */
+    int window, shift, dilation, stride, halo;
     vt_roll roll;
 } vt_axis;
 
-static inline vt_axis vt_axis_make(int64_t size, int window, int shift, vt_roll roll)
+/* Fills in what follows from the rule and the sizes; 0 counts as 1 where the rule says so. */
+static inline vt_axis vt_axis_complete(vt_axis a)
 {
-    return (vt_axis){size, vt_div_up(size, window) * window, window, shift, roll};
-}
-
-/* The map coordinate behind padded-and-rolled coordinate z, or -1 where there is only padding. */
-static inline int64_t vt_axis_source(const vt_axis *a, int64_t z)
-{
-    if (a->roll == VT_ROLL_MAP) {
-        return z < a->size ? (z + a->shift) % a->size : -1;
+    a.dilation = a.dilation > 1 ? a.dilation : 1;
+    a.stride = a.stride > 1 ? a.stride : 1;
+    a.padded = a.keys;
+    a.span = a.window;
+    switch (a.kind) {
+    case VT_PATTERN_WINDOW:
+    case VT_PATTERN_GRID: a.padded = vt_div_up(a.keys, a.window) * a.window; break;
+    case VT_PATTERN_NEIGHBORHOOD:
+        a.padded = (int64_t)a.window * a.dilation;
+        a.padded = a.keys > a.padded ? a.keys : a.padded;
+        break;
+    case VT_PATTERN_HALO: a.span = a.window + 2 * a.halo; break;
+    case VT_PATTERN_GLOBAL: a.span = (int)a.keys; break;
     }
-    int64_t source = (z + a->shift) % a->padded;
-    return source < a->size ? source : -1;
+    return a;
 }
 
-/* Tokens of different regions were not neighbours before the roll. Without a shift there is one. */
-static inline int vt_axis_region(const vt_axis *a, int64_t z)
+/* The axes of a pattern; `queries` and `keys` are the heights, or widths, of the two maps. */
+static inline vt_axis vt_axis_rows(const vt_pattern *p, int64_t queries, int64_t keys)
 {
-    if (a->shift == 0 || z >= a->padded - a->shift) {
+    return vt_axis_complete((vt_axis){.kind = p->kind,
+                                      .queries = queries,
+                                      .keys = keys,
+                                      .window = p->window_h,
+                                      .shift = p->shift_h,
+                                      .dilation = p->dilation_h,
+                                      .stride = p->stride_h,
+                                      .halo = p->halo_h,
+                                      .roll = p->roll});
+}
+
+static inline vt_axis vt_axis_cols(const vt_pattern *p, int64_t queries, int64_t keys)
+{
+    return vt_axis_complete((vt_axis){.kind = p->kind,
+                                      .queries = queries,
+                                      .keys = keys,
+                                      .window = p->window_w,
+                                      .shift = p->shift_w,
+                                      .dilation = p->dilation_w,
+                                      .stride = p->stride_w,
+                                      .halo = p->halo_w,
+                                      .roll = p->roll});
+}
+
+/* WINDOW, GRID: the map coordinate at a place, or -1 where there is only padding. */
+static inline int64_t vt_axis_source(const vt_axis *a, int64_t place)
+{
+    int64_t source;
+    if (a->kind == VT_PATTERN_GRID) {
+        source = place % a->window * (a->padded / a->window) + place / a->window;
+    } else if (a->roll == VT_ROLL_MAP) {
+        return place < a->keys ? (place + a->shift) % a->keys : -1;
+    } else {
+        source = (place + a->shift) % a->padded;
+    }
+    return source < a->keys ? source : -1;
+}
+
+/* WINDOW, GRID: the place of a map coordinate. */
+static inline int64_t vt_axis_place(const vt_axis *a, int64_t source)
+{
+    if (a->kind == VT_PATTERN_GRID) {
+        int64_t cells = a->padded / a->window;
+        return source % cells * a->window + source / cells;
+    }
+    int64_t bound = a->roll == VT_ROLL_MAP ? a->keys : a->padded;
+    return (source - a->shift % bound + bound) % bound;
+}
+
+/* WINDOW: places of different regions were not neighbours before the roll. */
+static inline int vt_axis_region(const vt_axis *a, int64_t place)
+{
+    if (a->shift == 0 || place >= a->padded - a->shift) {
         return 2;
     }
-    return z >= a->padded - a->window ? 1 : 0;
+    return place >= a->padded - a->window ? 1 : 0;
 }
 
-#define VT_MASK_VALUE (-100.0f)
+/* What query coordinate `query` sees in its key number `index` of [0, span). */
+typedef struct vt_axis_key {
+    int64_t source; /* key coordinate, or -1: outside the map */
+    int offset;     /* position relative to the query, in [0, 2 span - 2] */
+    bool masked;    /* not a neighbour of the query */
+} vt_axis_key;
+
+static inline vt_axis_key vt_axis_window_key(const vt_axis *a, int64_t query, int index)
+{
+    int64_t place = vt_axis_place(a, query), own = place % a->window;
+    int64_t key = place - own + index;
+    return (vt_axis_key){vt_axis_source(a, key), index - (int)own + a->window - 1,
+                         vt_axis_region(a, key) != vt_axis_region(a, place)};
+}
+
+/* NEIGHBORHOOD: the first key of a query, counted in its sub-grid. */
+static inline int64_t vt_axis_first(const vt_axis *a, int64_t query)
+{
+    int64_t p = query / a->dilation;
+    int64_t n = a->padded / a->dilation + (query % a->dilation < a->padded % a->dilation);
+    int64_t leader = p / a->stride * a->stride + a->stride / 2;
+    int64_t first = (leader < n ? leader : n - 1) - a->window / 2;
+    first = first < n - a->window ? first : n - a->window;
+    return first > 0 ? first : 0;
+}
+
+static inline vt_axis_key vt_axis_key_of(const vt_axis *a, int64_t query, int index)
+{
+    int64_t source = index;
+    int offset = 0;
+    switch (a->kind) {
+    case VT_PATTERN_WINDOW:
+    case VT_PATTERN_GRID: return vt_axis_window_key(a, query, index);
+    case VT_PATTERN_NEIGHBORHOOD: {
+        int64_t key = vt_axis_first(a, query) + index;
+        source = query % a->dilation + key * a->dilation;
+        offset = (int)(key - query / a->dilation) + a->span - 1;
+        break;
+    }
+    case VT_PATTERN_HALO: {
+        int block = a->window / a->stride; /* of queries */
+        source = query / block * a->window - a->halo + index;
+        offset = index - (int)(query % block) + a->span - 1;
+        break;
+    }
+    case VT_PATTERN_GLOBAL: break;
+    }
+    return (vt_axis_key){source >= 0 && source < a->keys ? source : -1, offset, false};
+}
 
 #endif

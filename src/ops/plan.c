@@ -12,9 +12,10 @@ static bool only_feeds_products(const vt_program *p, vt_value value)
 {
     for (size_t i = 0; i < p->record_count; i++) {
         const vt_record *r = &p->records[i];
-        bool product = r->kind == VT_OP_ATTENTION ||
-                       (r->kind == VT_OP_LINEAR && r->as.linear.norm_place != VT_NORM_INPUT &&
-                        r->source[1].id != value.id);
+        bool product =
+            (r->kind == VT_OP_ATTENTION && r->as.attention.pattern.kind == VT_PATTERN_WINDOW) ||
+            (r->kind == VT_OP_LINEAR && r->as.linear.norm_place != VT_NORM_INPUT &&
+             r->source[1].id != value.id);
         for (int k = 0; k < VT_MAX_SOURCES; k++) {
             if (r->source[k].id == value.id && !product) {
                 return false;

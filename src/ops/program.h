@@ -14,13 +14,22 @@ typedef enum vt_op_kind {
     VT_OP_ADD,
     VT_OP_SPACE_TO_DEPTH,
     VT_OP_MEAN_POOL,
+    VT_OP_DEPTHWISE,
+    VT_OP_AFFINE,
+    VT_OP_MUL,
+    VT_OP_CONCAT,
+    VT_OP_POOL,
+    VT_OP_LINEAR_ATTENTION,
+    VT_OP_CHANNEL_ATTENTION,
+    VT_OP_DEFORM_PATCHES,
     VT_OP_KINDS
 } vt_op_kind;
 
 enum { VT_MAX_SOURCES = 3 };
 
-/* One operation. Sources by kind: linear, conv2d, norm, space_to_depth, mean_pool: [0] = x;
- * linear also [1] = residual (or none); add: [0], [1]; attention: q, k, v maps. */
+/* One operation. Sources by kind: [0] = x; linear and depthwise also [1] = residual (or none); add,
+ * mul, concat: [0], [1]; deform_patches: x, offsets; attention, linear_attention: q, k, v maps;
+ * channel_attention: left, right, value. */
 typedef struct vt_record {
     vt_op_kind kind;
     vt_value source[VT_MAX_SOURCES];
@@ -31,7 +40,12 @@ typedef struct vt_record {
         vt_conv2d conv2d;
         vt_norm norm;
         vt_attention attention;
-        int block;
+        vt_depthwise depthwise;
+        vt_affine affine;
+        vt_pooling pooling;
+        vt_linear_attention linear_attention;
+        vt_channel_attention channel_attention;
+        int block; /* space_to_depth; deform_patches: kernel */
     } as;
 } vt_record;
 

@@ -134,16 +134,16 @@ static bool made_before(const vt_program *p, vt_value value, const vt_record *be
     return false;
 }
 
-/* a + linear(x) */
-static bool add_into_linear(vt_program *p, size_t i)
+/* a + r(x), r a record of `kind` with room for a residual */
+static bool add_into(vt_program *p, size_t i, vt_op_kind kind)
 {
     vt_record *r = &p->records[i];
     for (int side = 0; r->kind == VT_OP_ADD && side < 2; side++) {
-        vt_record *linear = sole_producer(p, r->source[side], VT_OP_LINEAR);
+        vt_record *producer = sole_producer(p, r->source[side], kind);
         vt_value other = r->source[1 - side];
-        if (linear && linear->source[1].id < 0 && made_before(p, other, linear)) {
-            linear->source[1] = other;
-            linear->dst = r->dst;
+        if (producer && producer->source[1].id < 0 && made_before(p, other, producer)) {
+            producer->source[1] = other;
+            producer->dst = r->dst;
             remove_record(r);
             return true;
         }
@@ -151,10 +151,40 @@ static bool add_into_linear(vt_program *p, size_t i)
     return false;
 }
 
+static bool add_into_linear(vt_program *p, size_t i)
+{
+    return add_into(p, i, VT_OP_LINEAR);
+}
+
+static bool add_into_depthwise(vt_program *p, size_t i)
+{
+    return add_into(p, i, VT_OP_DEPTHWISE);
+}
+
+/* affine(depthwise(x)) */
+static bool affine_into_depthwise(vt_program *p, size_t i)
+{
+    vt_record *r = &p->records[i];
+    vt_record *conv =
+        r->kind == VT_OP_AFFINE ? sole_producer(p, r->source[0], VT_OP_DEPTHWISE) : NULL;
+    if (!conv || conv->as.depthwise.affine.scale.id || conv->source[1].id >= 0) {
+        return false;
+    }
+    conv->as.depthwise.affine = r->as.affine;
+    conv->dst = r->dst;
+    remove_record(r);
+    return true;
+}
+
 const vt_rewrite vt_rewrites[] = {
-    {"conv_to_patch_linear", conv_to_patch_linear}, {"norm_into_linear", norm_into_linear},
-    {"patches_into_linear", patches_into_linear},   {"norm_after_linear", norm_after_linear},
-    {"add_into_linear", add_into_linear},           {NULL, NULL},
+    {"conv_to_patch_linear", conv_to_patch_linear},
+    {"norm_into_linear", norm_into_linear},
+    {"patches_into_linear", patches_into_linear},
+    {"norm_after_linear", norm_after_linear},
+    {"add_into_linear", add_into_linear},
+    {"affine_into_depthwise", affine_into_depthwise},
+    {"add_into_depthwise", add_into_depthwise},
+    {NULL, NULL},
 };
 
 static void compact(vt_program *p)

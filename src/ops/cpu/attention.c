@@ -47,8 +47,8 @@ static window_plan make_plan(const vt_cpu_kernels *k, const vt_program *program,
     vt_shape s = program->maps[p->q.map.id].shape;
     const vt_pattern *pat = &p->pattern;
     window_plan w = {.kernels = k};
-    w.rows = vt_axis_make(s.h, pat->window_h, pat->shift_h, pat->roll);
-    w.cols = vt_axis_make(s.w, pat->window_w, pat->shift_w, pat->roll);
+    w.rows = vt_axis_rows(pat, s.h, s.h);
+    w.cols = vt_axis_cols(pat, s.w, s.w);
     w.keys = (int64_t)pat->window_h * pat->window_w;
     w.key_columns = vt_div_up(w.keys, k->nr) * k->nr;
     w.value_panels = vt_div_up(p->v.width, k->nr);
@@ -173,7 +173,7 @@ static void find_tokens(const worker *t, int64_t item, window *found)
         int64_t sy = t->row_source[y];
         for (int64_t x = x0; x < x0 + pat->window_w; x++, i++) {
             int64_t sx = t->col_source[x];
-            found->pixel[i] = sy < 0 || sx < 0 ? -1 : sy * t->w->cols.size + sx;
+            found->pixel[i] = sy < 0 || sx < 0 ? -1 : sy * t->w->cols.keys + sx;
             found->region[i] = 3 * t->row_region[y] + t->col_region[x];
             found->masked |= found->region[i] != found->region[0];
         }
@@ -349,5 +349,17 @@ static void attention_run(const vt_exec *exec, const vt_record *r)
     }
 }
 
-const vt_impl vt_cpu_attention = {
-    .name = "windows", .scratch = attention_scratch, .run = attention_run};
+static const char *attention_refuse(const vt_plan_input *in, const vt_record *r)
+{
+    (void)in;
+    const vt_attention *p = &r->as.attention;
+    if (p->pattern.kind != VT_PATTERN_WINDOW && p->pattern.kind != VT_PATTERN_GRID) {
+        return "the pattern is not made of windows";
+    }
+    return p->rows.id ? "positions depend on the query" : NULL;
+}
+
+const vt_impl vt_cpu_attention = {.refuse = attention_refuse,
+                                  .name = "windows",
+                                  .scratch = attention_scratch,
+                                  .run = attention_run};

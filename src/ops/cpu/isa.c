@@ -4,6 +4,7 @@
 #include "ops/cpu/cpu.h"
 #include "ops/cpu/kernels.h"
 #include "ops/cpu/pack.h"
+#include "ops/ref/ref.h"
 
 static const char *refuse_dtype(vt_dtype dtype)
 {
@@ -16,6 +17,7 @@ static const char *refuse_dtype(vt_dtype dtype)
 }
 
 #define ONLY(impl) ((const vt_impl *const[]){&impl, NULL})
+static const vt_impl *const attention_impls[] = {&vt_cpu_attention, &vt_ref_attention, NULL};
 #define CPU_BACKEND(isa)                                                                           \
     {                                                                                              \
         .name = "cpu " #isa,                                                                       \
@@ -24,10 +26,18 @@ static const char *refuse_dtype(vt_dtype dtype)
                 [VT_OP_LINEAR] = ONLY(vt_cpu_linear),                                              \
                 [VT_OP_CONV2D] = ONLY(vt_cpu_conv2d),                                              \
                 [VT_OP_NORM] = ONLY(vt_cpu_norm),                                                  \
-                [VT_OP_ATTENTION] = ONLY(vt_cpu_attention),                                        \
+                [VT_OP_ATTENTION] = attention_impls,                                               \
                 [VT_OP_ADD] = ONLY(vt_cpu_add),                                                    \
                 [VT_OP_SPACE_TO_DEPTH] = ONLY(vt_cpu_space_to_depth),                              \
                 [VT_OP_MEAN_POOL] = ONLY(vt_cpu_mean_pool),                                        \
+                [VT_OP_DEPTHWISE] = ONLY(vt_ref_depthwise),                                        \
+                [VT_OP_AFFINE] = ONLY(vt_ref_affine),                                              \
+                [VT_OP_MUL] = ONLY(vt_ref_mul),                                                    \
+                [VT_OP_CONCAT] = ONLY(vt_ref_concat),                                              \
+                [VT_OP_POOL] = ONLY(vt_ref_pool),                                                  \
+                [VT_OP_LINEAR_ATTENTION] = ONLY(vt_ref_linear_attention),                          \
+                [VT_OP_CHANNEL_ATTENTION] = ONLY(vt_ref_channel_attention),                        \
+                [VT_OP_DEFORM_PATCHES] = ONLY(vt_ref_deform_patches),                              \
             },                                                                                     \
         .refuse_dtype = refuse_dtype, .pack = vt_cpu_pack, .peak = vt_cpu_peak,                    \
         .kernels = &vt_cpu_kernels_##isa,                                                          \

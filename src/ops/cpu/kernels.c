@@ -217,6 +217,8 @@ VT_INLINE vf activate(const vt_activation act, vf x)
     case VT_ACT_GELU_TANH: return vf_gelu_tanh(x);
     case VT_ACT_SILU: return vf_silu(x);
     case VT_ACT_RELU: return vf_relu(x);
+    case VT_ACT_SIGMOID: return vf_sigmoid(x);
+    case VT_ACT_TANH: return vf_tanh(x);
     case VT_ACT_NONE: break;
     }
     return x;
@@ -287,6 +289,8 @@ static void finish(const vt_cpu_finish *f)
     case VT_ACT_GELU_TANH: finish_rows(VT_ACT_GELU_TANH, f); break;
     case VT_ACT_SILU: finish_rows(VT_ACT_SILU, f); break;
     case VT_ACT_RELU: finish_rows(VT_ACT_RELU, f); break;
+    case VT_ACT_SIGMOID: finish_rows(VT_ACT_SIGMOID, f); break;
+    case VT_ACT_TANH: finish_rows(VT_ACT_TANH, f); break;
     }
 }
 

@@ -55,6 +55,17 @@ VT_INLINE vf vf_gate(vf x, vf y)
     return x / (vf_exp(-y) + 1.0f);
 }
 
+VT_INLINE vf vf_sigmoid(vf x)
+{
+    return vf_gate(vf_all(1.0f), x);
+}
+
+/* tanh x = 2 sigmoid(2 x) - 1; off by at most 2.4e-7, not relative to small x */
+VT_INLINE vf vf_tanh(vf x)
+{
+    return vf_sigmoid(x * 2.0f) * 2.0f - 1.0f;
+}
+
 VT_INLINE vf vf_silu(vf x)
 {
     return vf_gate(x, x);

@@ -4,29 +4,41 @@
 #include "ops/pattern.h"
 #include "ops/ref/ref.h"
 
-/* One token of a window: its pixel index in the map (-1: padding) and its region for the mask. */
-typedef struct token {
-    int64_t pixel;
-    int region;
-} token;
+/* One query of one head, and what the score reads. */
+typedef struct query {
+    const vt_exec *exec;
+    const vt_attention *p;
+    vt_axis rows, cols;
+    int64_t image, y, x;
+    int head;
+    const float *q;
+} query;
 
-static token token_at(const vt_axis *rows, const vt_axis *cols, int64_t zy, int64_t zx)
+/* Key number `index` of a query, rows before columns. */
+typedef struct key {
+    int64_t pixel; /* -1: outside the map */
+    int offset_y, offset_x;
+    bool masked;
+} key;
+
+static key key_of(const query *u, int index)
 {
-    int64_t y = vt_axis_source(rows, zy), x = vt_axis_source(cols, zx);
-    return (token){y < 0 || x < 0 ? -1 : y * cols->size + x,
-                   3 * vt_axis_region(rows, zy) + vt_axis_region(cols, zx)};
+    vt_axis_key y = vt_axis_key_of(&u->rows, u->y, index / u->cols.span);
+    vt_axis_key x = vt_axis_key_of(&u->cols, u->x, index % u->cols.span);
+    return (key){y.source < 0 || x.source < 0 ? -1 : y.source * u->cols.keys + x.source, y.offset,
+                 x.offset, y.masked || x.masked};
 }
 
-/* The channels of head `head` at `pixel` of image n, or their padding row (NULL: zeros). */
-static const float *head_row(const vt_exec *exec, const vt_heads *h, int head, int64_t n,
-                             int64_t pixel, const float *pad)
+/* The channels of the query's head at `pixel`, or their padding row (NULL: zeros). */
+static const float *head_row(const query *u, const vt_heads *h, int64_t pixel, const float *pad)
 {
-    int64_t channel = h->offset + (int64_t)head * h->width;
+    int64_t channel = h->offset + (int64_t)u->head * h->width;
     if (pixel < 0) {
         return pad ? pad + channel : NULL;
     }
-    vt_shape s = vt_exec_shape(exec, h->map);
-    return (const float *)vt_exec_map(exec, h->map) + (n * s.h * s.w + pixel) * s.c + channel;
+    vt_shape s = vt_exec_shape(u->exec, h->map);
+    return (const float *)vt_exec_map(u->exec, h->map) + (u->image * s.h * s.w + pixel) * s.c +
+           channel;
 }
 
 static float dot(const float *a, const float *b, int width)
@@ -38,42 +50,48 @@ static float dot(const float *a, const float *b, int width)
     return sum;
 }
 
-static float score(const vt_exec *exec, const vt_attention *p, int head, const float *q,
-                   const float *k)
+static float score(const query *u, const float *k)
 {
-    const float *temperature = vt_exec_vector(exec, p->temperature);
+    const float *temperature = vt_exec_vector(u->exec, u->p->temperature);
+    int width = u->p->q.width;
     if (!temperature) {
-        return p->scale * dot(q, k, p->q.width);
+        return u->p->scale * dot(u->q, k, width);
     }
-    float q_norm = fmaxf(sqrtf(dot(q, q, p->q.width)), 1e-12f);
-    float k_norm = fmaxf(sqrtf(dot(k, k, p->k.width)), 1e-12f);
-    return expf(fminf(temperature[head], logf(100.0f))) * dot(q, k, p->q.width) / (q_norm * k_norm);
+    float q_norm = fmaxf(sqrtf(dot(u->q, u->q, width)), 1e-12f);
+    float k_norm = fmaxf(sqrtf(dot(k, k, width)), 1e-12f);
+    return expf(fminf(temperature[u->head], logf(100.0f))) * dot(u->q, k, width) /
+           (q_norm * k_norm);
 }
 
-/* dst = sum_j softmax_j(s) v_j for one query of one head; `s` has room for a window of scores. */
-static void attend(const vt_exec *exec, const vt_attention *p, int head, int64_t n, int64_t zy,
-                   int64_t zx, float *s, float *dst)
+/* What the position of the key adds to its score. */
+static float position(const query *u, const key *k)
 {
-    vt_shape map = vt_exec_shape(exec, p->k.map);
-    const vt_pattern *pat = &p->pattern;
-    vt_axis rows = vt_axis_make(map.h, pat->window_h, pat->shift_h, pat->roll);
-    vt_axis cols = vt_axis_make(map.w, pat->window_w, pat->shift_w, pat->roll);
-    const float *bias = vt_exec_vector(exec, p->bias), *pad = vt_exec_vector(exec, p->pad);
-    token query = token_at(&rows, &cols, zy, zx);
-    const float *q = head_row(exec, &p->q, head, n, query.pixel, NULL);
-    int64_t y0 = zy - zy % pat->window_h, x0 = zx - zx % pat->window_w;
-    int64_t table_w = 2 * pat->window_w - 1, table = table_w * (2 * pat->window_h - 1);
-    int keys = pat->window_h * pat->window_w;
+    const float *bias = vt_exec_vector(u->exec, u->p->bias);
+    const float *rows = vt_exec_vector(u->exec, u->p->rows);
+    const float *cols = vt_exec_vector(u->exec, u->p->cols);
+    int64_t table_h = 2 * u->rows.span - 1, table_w = 2 * u->cols.span - 1;
+    int width = u->p->q.width;
+    float sum = k->masked ? VT_MASK_VALUE : 0.0f;
+    if (bias) {
+        sum += bias[(u->head * table_h + k->offset_y) * table_w + k->offset_x];
+    }
+    if (rows && cols) {
+        sum += dot(u->q, rows + (int64_t)k->offset_y * width, width) +
+               dot(u->q, cols + (int64_t)k->offset_x * width, width);
+    }
+    return sum;
+}
+
+/* dst = sum_j softmax_j(s) v_j; `s` has room for the scores of all keys. */
+static void attend(const query *u, float *s, float *dst)
+{
+    const vt_attention *p = u->p;
+    const float *pad = vt_exec_vector(u->exec, p->pad);
+    int keys = u->rows.span * u->cols.span;
     float largest = -INFINITY, total = 0.0f;
     for (int j = 0; j < keys; j++) {
-        int64_t ky = y0 + j / pat->window_w, kx = x0 + j % pat->window_w;
-        token key = token_at(&rows, &cols, ky, kx);
-        s[j] = score(exec, p, head, q, head_row(exec, &p->k, head, n, key.pixel, pad));
-        if (bias) {
-            s[j] += bias[head * table + (ky - zy + pat->window_h - 1) * table_w +
-                         (kx - zx + pat->window_w - 1)];
-        }
-        s[j] += key.region == query.region ? 0.0f : VT_MASK_VALUE;
+        key k = key_of(u, j);
+        s[j] = score(u, head_row(u, &p->k, k.pixel, pad)) + position(u, &k);
         largest = fmaxf(largest, s[j]);
     }
     for (int j = 0; j < keys; j++) {
@@ -84,8 +102,7 @@ static void attend(const vt_exec *exec, const vt_attention *p, int head, int64_t
         dst[c] = 0.0f;
     }
     for (int j = 0; j < keys; j++) {
-        token key = token_at(&rows, &cols, y0 + j / pat->window_w, x0 + j % pat->window_w);
-        const float *v = head_row(exec, &p->v, head, n, key.pixel, pad);
+        const float *v = head_row(u, &p->v, key_of(u, j).pixel, pad);
         for (int c = 0; v && c < p->v.width; c++) {
             dst[c] += s[j] / total * v[c];
         }
@@ -94,26 +111,27 @@ static void attend(const vt_exec *exec, const vt_attention *p, int head, int64_t
 
 static size_t attention_scratch(const vt_plan_input *in, const vt_record *r)
 {
-    (void)in;
-    const vt_pattern *p = &r->as.attention.pattern;
-    return (size_t)p->window_h * (size_t)p->window_w * sizeof(float);
+    const vt_attention *p = &r->as.attention;
+    vt_shape s = in->program->maps[p->q.map.id].shape, t = in->program->maps[p->k.map.id].shape;
+    vt_axis rows = vt_axis_rows(&p->pattern, s.h, t.h), cols = vt_axis_cols(&p->pattern, s.w, t.w);
+    return (size_t)rows.span * (size_t)cols.span * sizeof(float);
 }
 
 static void attention_run(const vt_exec *exec, const vt_record *r)
 {
     const vt_attention *p = &r->as.attention;
-    const vt_pattern *pat = &p->pattern;
-    vt_shape s = vt_exec_shape(exec, r->dst);
-    vt_axis rows = vt_axis_make(s.h, pat->window_h, pat->shift_h, pat->roll);
-    vt_axis cols = vt_axis_make(s.w, pat->window_w, pat->shift_w, pat->roll);
+    vt_shape s = vt_exec_shape(exec, p->q.map), t = vt_exec_shape(exec, p->k.map);
+    query u = {.exec = exec,
+               .p = p,
+               .rows = vt_axis_rows(&p->pattern, s.h, t.h),
+               .cols = vt_axis_cols(&p->pattern, s.w, t.w)};
     float *dst = vt_exec_map(exec, r->dst);
-    for (int64_t n = 0; n < s.n; n++) {
-        for (int64_t zy = 0; zy < rows.padded; zy++) {
-            for (int64_t zx = 0; zx < cols.padded; zx++) {
-                token query = token_at(&rows, &cols, zy, zx);
-                for (int head = 0; query.pixel >= 0 && head < p->heads; head++) {
-                    attend(exec, p, head, n, zy, zx, exec->scratch,
-                           dst + (n * s.h * s.w + query.pixel) * s.c + head * p->v.width);
+    for (u.image = 0; u.image < s.n; u.image++) {
+        for (u.y = 0; u.y < s.h; u.y++) {
+            for (u.x = 0; u.x < s.w; u.x++) {
+                for (u.head = 0; u.head < p->heads; u.head++, dst += p->v.width) {
+                    u.q = head_row(&u, &p->q, u.y * s.w + u.x, NULL);
+                    attend(&u, exec->scratch, dst);
                 }
             }
         }

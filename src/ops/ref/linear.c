@@ -12,6 +12,8 @@ float vt_ref_activate(vt_activation act, float x)
         return 0.5f * x * (1.0f + tanhf(0.79788456f * (x + 0.044715f * x * x * x)));
     case VT_ACT_SILU: return x / (1.0f + expf(-x));
     case VT_ACT_RELU: return x > 0.0f ? x : 0.0f;
+    case VT_ACT_SIGMOID: return 1.0f / (1.0f + expf(-x));
+    case VT_ACT_TANH: return tanhf(x);
     case VT_ACT_NONE: break;
     }
     return x;

@@ -7,7 +7,9 @@
 #include "ops/backend.h"
 
 extern const vt_impl vt_ref_linear, vt_ref_conv2d, vt_ref_norm, vt_ref_attention, vt_ref_add,
-    vt_ref_space_to_depth, vt_ref_mean_pool;
+    vt_ref_space_to_depth, vt_ref_mean_pool, vt_ref_depthwise, vt_ref_affine, vt_ref_mul,
+    vt_ref_concat, vt_ref_pool, vt_ref_linear_attention, vt_ref_channel_attention,
+    vt_ref_deform_patches;
 
 /* act(x), element-wise, as in vertebra/ops.h. */
 float vt_ref_activate(vt_activation act, float x);
