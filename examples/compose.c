@@ -43,11 +43,15 @@ static void tiny_bind(vt_binder *b, const vt_variant *variant, const vt_bind_set
         vt_scope_end(b);
         k->norm2 = vt_norm_bind(b, "norm2", CHANNELS, 1e-5f);
         vt_scope(b, "mlp");
-        k->mlp = vt_mlp_bind(b, CHANNELS, 4 * CHANNELS, VT_ACT_SILU);
+        k->mlp = vt_mlp_bind(b, CHANNELS, 4 * CHANNELS, VT_ACT_SILU, VT_NO_WEIGHT);
         vt_scope_end(b);
         vt_scope_end(b);
     }
-    net->classifier = vt_classifier_bind(b, "head", CHANNELS, s->classes, 1e-5f);
+    net->classifier = vt_classifier_bind(b, &(vt_classifier_settings){.norm = "norm",
+                                                                      .head = "head",
+                                                                      .channels = CHANNELS,
+                                                                      .classes = s->classes,
+                                                                      .eps = 1e-5f});
 }
 
 static void tiny_forward(vt_builder *b, const void *network)

@@ -50,7 +50,7 @@ typedef struct vt_source_array {
 typedef vt_status (*vt_derive_fn)(const void *user, const vt_source_array *sources, int count,
                                   int64_t rows, int64_t cols, float *out, vt_error *error);
 
-enum { VT_MAX_DERIVE_SOURCES = 6 };
+enum { VT_MAX_DERIVE_SOURCES = 12 };
 
 /* A parameter that is computed at load from others (folded norms, position tables). `user` is
  * copied, `user_size` bytes of it. `name` is for messages. */

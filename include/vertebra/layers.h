@@ -4,8 +4,10 @@
 #ifndef VERTEBRA_LAYERS_H
 #define VERTEBRA_LAYERS_H
 
+#include "vertebra/layers/attention.h"
 #include "vertebra/layers/basic.h"
 #include "vertebra/layers/classifier.h"
+#include "vertebra/layers/conv.h"
 #include "vertebra/layers/mlp.h"
 #include "vertebra/layers/patch_embed.h"
 #include "vertebra/layers/patch_merge.h"

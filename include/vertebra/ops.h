@@ -27,6 +27,7 @@ typedef struct vt_value {
 typedef struct vt_weight {
     int32_t id;
 } vt_weight;
+#define VT_NO_WEIGHT ((vt_weight){0})
 
 typedef struct vt_builder vt_builder;
 

@@ -71,7 +71,7 @@ static swin_block bind_block(vt_binder *b, const swin_config *c, int stage, int 
     vt_scope_end(b);
     block.norm2 = vt_norm_bind(b, "norm2", channels, EPS);
     vt_scope(b, "mlp");
-    block.mlp = vt_mlp_bind(b, channels, MLP_RATIO * channels, VT_ACT_GELU);
+    block.mlp = vt_mlp_bind(b, channels, MLP_RATIO * channels, VT_ACT_GELU, VT_NO_WEIGHT);
     vt_scope_end(b);
     return block;
 }
@@ -108,7 +108,12 @@ static void swin_bind(vt_binder *b, const vt_variant *variant, const vt_bind_set
     }
     net->has_classifier = vt_bind_available(b, "norm.weight", true);
     if (net->has_classifier) {
-        net->classifier = vt_classifier_bind(b, "head.fc", c->dim << (STAGES - 1), s->classes, EPS);
+        net->classifier =
+            vt_classifier_bind(b, &(vt_classifier_settings){.norm = "norm",
+                                                            .head = "head.fc",
+                                                            .channels = c->dim << (STAGES - 1),
+                                                            .classes = s->classes,
+                                                            .eps = EPS});
     }
 }
 

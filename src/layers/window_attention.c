@@ -148,55 +148,57 @@ static vt_weight bind_source(vt_binder *b, const char *name, int64_t rows, int64
                                         .shape = {rows, cols}});
 }
 
-static void bind_learned_table(vt_binder *b, vt_window_attention *layer)
+static vt_weight bind_learned_table(vt_binder *b, const vt_window_attention *layer, int heads)
 {
     table_size size = {2 * layer->window_h - 1, 2 * layer->window_w - 1};
     int64_t entries = (int64_t)size.height * size.width;
     vt_weight table = vt_bind(b, &(vt_weight_desc){.name = "relative_position_bias_table",
                                                    .role = VT_WEIGHT_SOURCE,
                                                    .rank = 2,
-                                                   .shape = {entries, layer->heads},
+                                                   .shape = {entries, heads},
                                                    .any_rows = true});
-    layer->bias = vt_bind_derived(b, &(vt_derived_desc){.name = "position bias",
-                                                        .role = VT_WEIGHT_VECTOR,
-                                                        .rows = layer->heads,
-                                                        .cols = entries,
-                                                        .derive = derive_table,
-                                                        .user = &size,
-                                                        .user_size = sizeof size,
-                                                        .sources = {table},
-                                                        .source_count = 1});
+    return vt_bind_derived(b, &(vt_derived_desc){.name = "position bias",
+                                                 .role = VT_WEIGHT_VECTOR,
+                                                 .rows = heads,
+                                                 .cols = entries,
+                                                 .derive = derive_table,
+                                                 .user = &size,
+                                                 .user_size = sizeof size,
+                                                 .sources = {table},
+                                                 .source_count = 1});
 }
 
-static void bind_continuous(vt_binder *b, vt_window_attention *layer, int channels, int pretrained)
+static vt_weight bind_continuous_table(vt_binder *b, const vt_window_attention *layer, int heads,
+                                       int pretrained)
 {
     cpb_user user = {layer->window_h, layer->window_w, pretrained};
     vt_weight w1 = bind_source(b, "cpb_mlp.0.weight", CPB_HIDDEN, 2);
     vt_weight b1 = bind_source(b, "cpb_mlp.0.bias", CPB_HIDDEN, 0);
-    vt_weight w2 = bind_source(b, "cpb_mlp.2.weight", layer->heads, CPB_HIDDEN);
-    layer->bias = vt_bind_derived(b, &(vt_derived_desc){.name = "position bias",
-                                                        .role = VT_WEIGHT_VECTOR,
-                                                        .rows = layer->heads,
-                                                        .cols = (int64_t)(2 * layer->window_h - 1) *
-                                                                (2 * layer->window_w - 1),
-                                                        .derive = derive_cpb,
-                                                        .user = &user,
-                                                        .user_size = sizeof user,
-                                                        .sources = {w1, b1, w2},
-                                                        .source_count = 3});
+    vt_weight w2 = bind_source(b, "cpb_mlp.2.weight", heads, CPB_HIDDEN);
+    return vt_bind_derived(b, &(vt_derived_desc){.name = "position bias",
+                                                 .role = VT_WEIGHT_VECTOR,
+                                                 .rows = heads,
+                                                 .cols = (int64_t)(2 * layer->window_h - 1) *
+                                                         (2 * layer->window_w - 1),
+                                                 .derive = derive_cpb,
+                                                 .user = &user,
+                                                 .user_size = sizeof user,
+                                                 .sources = {w1, b1, w2},
+                                                 .source_count = 3});
+}
+
+/* V2's qkv map: the file has no bias of the keys. */
+static vt_weight bind_qkv_bias(vt_binder *b, int channels)
+{
     vt_weight q_bias = bind_source(b, "q_bias", channels, 0);
     vt_weight v_bias = bind_source(b, "v_bias", channels, 0);
-    layer->qkv.bias = vt_bind_derived(b, &(vt_derived_desc){.name = "qkv bias",
-                                                            .role = VT_WEIGHT_VECTOR,
-                                                            .rows = 1,
-                                                            .cols = 3 * (int64_t)channels,
-                                                            .derive = derive_qkv_bias,
-                                                            .sources = {q_bias, v_bias},
-                                                            .source_count = 2});
-    layer->temperature = vt_bind(b, &(vt_weight_desc){.name = "logit_scale",
-                                                      .role = VT_WEIGHT_VECTOR,
-                                                      .rank = 3,
-                                                      .shape = {layer->heads, 1, 1}});
+    return vt_bind_derived(b, &(vt_derived_desc){.name = "qkv bias",
+                                                 .role = VT_WEIGHT_VECTOR,
+                                                 .rows = 1,
+                                                 .cols = 3 * (int64_t)channels,
+                                                 .derive = derive_qkv_bias,
+                                                 .sources = {q_bias, v_bias},
+                                                 .source_count = 2});
 }
 
 /* timm fixes the window per axis when the network is built. */
@@ -210,33 +212,36 @@ static void clamp_axis(int map, int *window, int *shift)
 
 vt_window_attention vt_window_attention_bind(vt_binder *b, const vt_window_attention_settings *s)
 {
-    vt_window_attention layer = {.heads = s->heads, .cosine = s->cosine, .rule = s->rule};
-    if (s->heads < 1 || s->channels < 1 || s->channels % s->heads || s->window < 1) {
-        vt_binder_fail(b, VT_ERR_ARGUMENT, "window_attention: %d channels, %d heads, window %d",
-                       s->channels, s->heads, s->window);
+    vt_window_attention layer = {.rule = s->rule};
+    if (s->window < 1) {
+        vt_binder_fail(b, VT_ERR_ARGUMENT, "window_attention: window %d", s->window);
         return layer;
     }
-    layer.head_dim = s->channels / s->heads;
     layer.window_h = layer.window_w = s->window;
     layer.shift_h = layer.shift_w = s->shifted ? s->window / 2 : 0;
     if (s->rule == VT_WINDOW_TIMM) {
         clamp_axis(s->map_height, &layer.window_h, &layer.shift_h);
         clamp_axis(s->map_width, &layer.window_w, &layer.shift_w);
     }
-    layer.qkv = vt_linear_bind(b, "qkv", s->channels, 3 * s->channels, !s->cosine);
+    vt_self_attention *a = &layer.attention;
     if (s->cosine) {
-        bind_continuous(b, &layer, s->channels, s->pretrained_window);
+        *a = vt_self_attention_bind(b, s->channels, s->heads, false, VT_NO_WEIGHT);
+        a->qkv.bias = bind_qkv_bias(b, s->channels);
+        a->bias = bind_continuous_table(b, &layer, s->heads, s->pretrained_window);
+        a->temperature = vt_bind(b, &(vt_weight_desc){.name = "logit_scale",
+                                                      .role = VT_WEIGHT_VECTOR,
+                                                      .rank = 3,
+                                                      .shape = {s->heads, 1, 1}});
     } else {
-        bind_learned_table(b, &layer);
+        *a = vt_self_attention_bind(b, s->channels, s->heads, true, VT_NO_WEIGHT);
+        a->bias = bind_learned_table(b, &layer, s->heads);
     }
-    layer.proj = vt_linear_bind(b, "proj", s->channels, s->channels, true);
     return layer;
 }
 
 vt_value vt_window_attention_forward(vt_builder *b, const vt_window_attention *layer, vt_value x)
 {
     vt_shape s = vt_value_shape(b, x);
-    int channels = layer->heads * layer->head_dim;
     vt_pattern pattern = {.kind = VT_PATTERN_WINDOW,
                           .window_h = layer->window_h,
                           .window_w = layer->window_w,
@@ -247,15 +252,5 @@ vt_value vt_window_attention_forward(vt_builder *b, const vt_window_attention *l
         pattern.shift_h = s.h <= layer->window_h ? 0 : layer->shift_h;
         pattern.shift_w = s.w <= layer->window_w ? 0 : layer->shift_w;
     }
-    vt_value qkv = vt_linear_forward(b, &layer->qkv, x, VT_ACT_NONE);
-    vt_attention attention = {.heads = layer->heads,
-                              .q = {qkv, 0, layer->head_dim},
-                              .k = {qkv, channels, layer->head_dim},
-                              .v = {qkv, 2 * channels, layer->head_dim},
-                              .scale = 1.0f / sqrtf((float)layer->head_dim),
-                              .temperature = layer->temperature,
-                              .bias = layer->bias,
-                              .pad = layer->qkv.bias,
-                              .pattern = pattern};
-    return vt_linear_forward(b, &layer->proj, vt_op_attention(b, &attention), VT_ACT_NONE);
+    return vt_self_attention_forward(b, &layer->attention, x, &pattern);
 }

@@ -55,14 +55,18 @@ static void nano_bind(vt_binder *b, const vt_variant *variant, const vt_bind_set
             vt_scope_end(b);
             block->norm1 = vt_norm_bind(b, "norm1", channels, EPS);
             vt_scope(b, "mlp");
-            block->mlp = vt_mlp_bind(b, channels, 4 * channels, VT_ACT_GELU);
+            block->mlp = vt_mlp_bind(b, channels, 4 * channels, VT_ACT_GELU, VT_NO_WEIGHT);
             vt_scope_end(b);
             block->norm2 = vt_norm_bind(b, "norm2", channels, EPS);
             vt_scope_end(b);
         }
         vt_scope_end(b);
     }
-    net->tail = vt_classifier_bind(b, "head.fc", WIDTH << 3, s->classes, EPS);
+    net->tail = vt_classifier_bind(b, &(vt_classifier_settings){.norm = "norm",
+                                                                .head = "head.fc",
+                                                                .channels = WIDTH << 3,
+                                                                .classes = s->classes,
+                                                                .eps = EPS});
 }
 
 static void nano_forward(vt_builder *b, const void *network)

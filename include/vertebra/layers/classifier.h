@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The classification tail: y = head(mean_{h,w} norm(x)). Names the outputs
- *   "embedding" [n,1,1,C]  the pooled vector before the head
+/* The classification tail, in the two published orders:
+ *   norm first:  y = head(mean_{h,w} norm(x))
+ *   pool first:  y = head(norm(mean_{h,w} x))
+ * Names the outputs
+ *   "embedding" [n,1,1,C]  the vector before the head
  *   "logits"    [n,1,1,classes]
- *   "cam"       [n,h,w,classes]  head(norm(x)) at every position: its mean is the logits, so it
- * shows which places speak for a class (class activation map) */
+ *   "cam"       [n,h,w,classes]  head(norm(x)) at every position: which places speak for a class
+ *               (class activation map); with the norm first its mean is the logits */
 #ifndef VERTEBRA_LAYERS_CLASSIFIER_H
 #define VERTEBRA_LAYERS_CLASSIFIER_H
 
@@ -11,15 +14,23 @@
 
 VT_BEGIN_DECLS
 
+typedef struct vt_classifier_settings {
+    const char *norm; /* name of the LayerNorm, or NULL: there is none */
+    const char *head;
+    int channels, classes; /* classes = 0: no head */
+    float eps;
+    bool pool_first;
+} vt_classifier_settings;
+
 typedef struct vt_classifier {
     vt_norm norm;
     vt_linear_layer head;
+    bool has_norm, pool_first;
 } vt_classifier;
 
-/* Parameters norm.weight, norm.bias [channels]; `head`.weight [classes, channels], `head`.bias.
- * classes = 0 binds no head. */
-vt_classifier vt_classifier_bind(vt_binder *binder, const char *head, int channels, int classes,
-                                 float eps);
+/* Parameters `norm`.weight, `norm`.bias [channels]; `head`.weight [classes, channels],
+ * `head`.bias. */
+vt_classifier vt_classifier_bind(vt_binder *binder, const vt_classifier_settings *settings);
 
 void vt_classifier_forward(vt_builder *builder, const vt_classifier *layer, vt_value x);
 

@@ -6,14 +6,13 @@
 #ifndef VERTEBRA_LAYERS_PATCH_EMBED_H
 #define VERTEBRA_LAYERS_PATCH_EMBED_H
 
-#include "vertebra/layers/basic.h"
+#include "vertebra/layers/conv.h"
 
 VT_BEGIN_DECLS
 
 typedef struct vt_patch_embed {
-    vt_linear_layer proj;
+    vt_conv_layer proj;
     vt_norm norm;
-    int patch;
 } vt_patch_embed;
 
 /* Parameters proj.weight [channels, in, patch, patch], proj.bias, norm.weight, norm.bias. */

@@ -10,7 +10,7 @@
 #ifndef VERTEBRA_LAYERS_WINDOW_ATTENTION_H
 #define VERTEBRA_LAYERS_WINDOW_ATTENTION_H
 
-#include "vertebra/layers/basic.h"
+#include "vertebra/layers/attention.h"
 
 VT_BEGIN_DECLS
 
@@ -26,10 +26,8 @@ typedef struct vt_window_attention_settings {
 } vt_window_attention_settings;
 
 typedef struct vt_window_attention {
-    vt_linear_layer qkv, proj;
-    vt_weight bias, temperature;
-    int heads, head_dim, window_h, window_w, shift_h, shift_w;
-    bool cosine;
+    vt_self_attention attention;
+    int window_h, window_w, shift_h, shift_w;
     vt_window_rule rule;
 } vt_window_attention;
 
