@@ -38,9 +38,12 @@ static void tiny_bind(vt_binder *b, const vt_variant *variant, const vt_bind_set
         }
         for (int j = 0; j < BLOCKS; j++) {
             tiny_block *block = &net->blocks[i][j];
-            vt_window_attention_settings attn = {.channels = WIDTH << i, .heads = HEADS,
-                                                 .window = WINDOW, .shifted = j == 1,
-                                                 .cosine = net->v2, .rule = s->window_rule};
+            vt_window_attention_settings attn = {.channels = WIDTH << i,
+                                                 .heads = HEADS,
+                                                 .window = WINDOW,
+                                                 .shifted = j == 1,
+                                                 .cosine = net->v2,
+                                                 .rule = s->window_rule};
             vt_scope(b, "blocks.%d", j);
             vt_scope(b, "attn");
             block->attn = vt_window_attention_bind(b, &attn);
@@ -48,13 +51,17 @@ static void tiny_bind(vt_binder *b, const vt_variant *variant, const vt_bind_set
             block->norm1 = vt_norm_bind(b, "norm1", WIDTH << i, EPS);
             block->norm2 = vt_norm_bind(b, "norm2", WIDTH << i, EPS);
             vt_scope(b, "mlp");
-            block->mlp = vt_mlp_bind(b, WIDTH << i, 2 * WIDTH << i, VT_ACT_GELU);
+            block->mlp = vt_mlp_bind(b, WIDTH << i, 2 * WIDTH << i, VT_ACT_GELU, VT_NO_WEIGHT);
             vt_scope_end(b);
             vt_scope_end(b);
         }
         vt_scope_end(b);
     }
-    net->tail = vt_classifier_bind(b, "head.fc", WIDTH << (STAGES - 1), s->classes, EPS);
+    net->tail = vt_classifier_bind(b, &(vt_classifier_settings){.norm = "norm",
+                                                                .head = "head.fc",
+                                                                .channels = WIDTH << (STAGES - 1),
+                                                                .classes = s->classes,
+                                                                .eps = EPS});
 }
 
 static vt_value tiny_block_forward(vt_builder *b, const tiny_block *block, bool v2, vt_value x)
@@ -85,8 +92,13 @@ static void tiny_forward(vt_builder *b, const void *network)
 static const bool is_v2[] = {false, true};
 
 #define PREPROCESS                                                                                 \
-    {.height = 32, .width = 32, .crop_pct = 0.9, .mean = {0.5f, 0.5f, 0.5f},                       \
-     .std = {0.5f, 0.5f, 0.5f}}
+    {                                                                                              \
+        .height = 32, .width = 32, .crop_pct = 0.9, .mean = {0.5f, 0.5f, 0.5f}, .std = {           \
+            0.5f,                                                                                  \
+            0.5f,                                                                                  \
+            0.5f                                                                                   \
+        }                                                                                          \
+    }
 static const vt_variant variants[] = {
     {.name = "tiny_v1", .config = &is_v2[0], .preprocess = PREPROCESS, .classes = TINY_CLASSES},
     {.name = "tiny_v2", .config = &is_v2[1], .preprocess = PREPROCESS, .classes = TINY_CLASSES},
@@ -97,7 +109,8 @@ static const vt_rename split_renames[] = {
     {.from = "model.*.query.*", .to = "*.qkv.*", SLICE(0)},
     {.from = "model.*.key.*", .to = "*.qkv.*", SLICE(1)},
     {.from = "model.*.value.*", .to = "*.qkv.*", SLICE(2)},
-    {.from = "model.layers.#.downsample.*", .to = "layers.#.downsample.*",
+    {.from = "model.layers.#.downsample.*",
+     .to = "layers.#.downsample.*",
      .order = VT_ORDER_UNFOLD_2X2},
     {.from = "model.*", .to = "*"},
     {0},
