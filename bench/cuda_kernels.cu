@@ -3,8 +3,9 @@
  * Build and run (pick the architecture of the device):
  *   nvcc -std=c++17 -O3 -Iinclude -Isrc -arch=native bench/cuda_kernels.cu src/cuda/[a-z]*.cu \
  *       -o build/cuda_kernels
- *   build/cuda_kernels [--check-only | --time-only]
- * --check-only is the one to run under compute-sanitizer. Every destination is poisoned first and
+ *   build/cuda_kernels [--check-only | --time-only | --products]
+ * --check-only is the one to run under compute-sanitizer; --products checks and times the kernels
+ * of tensor-core products alone. Every destination is poisoned first and
  * lies between guard bands. Errors are the largest difference over the largest value expected, or
  * over 1e-3 where all are smaller. */
 #include <math.h>
@@ -567,6 +568,146 @@ static void check_attention(void)
     }
 }
 
+/* The first `period` rows again and again, so that one reference serves many rows. */
+static void repeat_rows(array &a, size_t period, size_t cols)
+{
+    size_t bytes = period * cols * size_of(a.dtype), total = a.count * size_of(a.dtype);
+    for (size_t at = bytes; at < total; at += bytes) {
+        must(cudaMemcpy((char *)a.data() + at, a.data(), std::min(bytes, total - at),
+                        cudaMemcpyDeviceToDevice),
+             "copy");
+    }
+}
+
+static double rounded(vt_dtype dtype, double x)
+{
+    unsigned char bytes[4];
+    put(bytes, dtype, 0, (float)x);
+    return get(bytes, dtype, 0);
+}
+
+static std::vector<double> product_row(const std::vector<double> &x, const array &weight,
+                                       const array *bias)
+{
+    std::vector<double> y(weight.count / x.size());
+    for (size_t o = 0; o < y.size(); o++) {
+        y[o] = bias ? bias->host[o] : 0;
+        for (size_t i = 0; i < x.size(); i++) {
+            y[o] += x[i] * weight.host[o * x.size() + i];
+        }
+    }
+    return y;
+}
+
+struct mlp_case {
+    int64_t rows, cols, hidden;
+    vt_activation act;
+    bool norm_in, norm_out, bias;
+    int residual; /* 0 none, 1 src, 2 another map */
+    float centre, spread;
+};
+
+static void check_mlp_case(const mlp_case &k, vt_dtype t)
+{
+    size_t cols = (size_t)k.cols, hidden = (size_t)k.hidden, period = 389;
+    size_t rows = (size_t)k.rows, distinct = std::min(rows, period);
+    array src(t, rows * cols, k.spread, k.centre), other(t, rows * cols), dst(t, rows * cols);
+    array up(t, hidden * cols, 1 / sqrtf((float)cols)),
+        down(t, cols * hidden, 1 / sqrtf((float)hidden));
+    array up_bias(VT_F32, hidden), down_bias(VT_F32, cols), in_scale(VT_F32, cols, 0.5f, 1.0f);
+    array in_shift(VT_F32, cols), out_scale(VT_F32, cols, 0.5f, 1.0f), out_shift(VT_F32, cols);
+    std::vector<double> want(dst.count);
+    repeat_rows(src, period, cols);
+    repeat_rows(other, period, cols);
+    for (size_t r = 0; r < distinct; r++) {
+        std::vector<double> x(src.host.begin() + (ptrdiff_t)(r * cols),
+                              src.host.begin() + (ptrdiff_t)((r + 1) * cols));
+        if (k.norm_in) {
+            norm_row(x, &in_scale, &in_shift, 1e-5f, x.data());
+        }
+        for (double &v : x) {
+            v = rounded(t, v);
+        }
+        std::vector<double> h = product_row(x, up, k.bias ? &up_bias : NULL);
+        for (double &v : h) {
+            v = rounded(t, activation(k.act, v));
+        }
+        std::vector<double> y = product_row(h, down, k.bias ? &down_bias : NULL);
+        if (k.norm_out) {
+            norm_row(y, &out_scale, &out_shift, 1e-5f, y.data());
+        }
+        for (size_t c = 0; c < cols; c++) {
+            size_t i = r * cols + c;
+            y[c] += k.residual == 1 ? src.host[i] : k.residual == 2 ? other.host[i] : 0;
+            for (; i < want.size(); i += period * cols) {
+                want[i] = y[c];
+            }
+        }
+    }
+    vt_cuda_mlp a = {};
+    a.src = src.data();
+    a.residual = k.residual == 1 ? src.data() : k.residual == 2 ? other.data() : NULL;
+    a.up = up.data();
+    a.down = down.data();
+    a.dst = dst.data();
+    a.dtype = t;
+    a.rows = k.rows;
+    a.cols = k.cols;
+    a.hidden = k.hidden;
+    a.up_bias = k.bias ? up_bias.floats() : NULL;
+    a.down_bias = k.bias ? down_bias.floats() : NULL;
+    a.in_scale = in_scale.floats();
+    a.in_shift = in_shift.floats();
+    a.out_scale = out_scale.floats();
+    a.out_shift = out_shift.floats();
+    a.in_eps = k.norm_in ? 1e-5f : -1.0f;
+    a.out_eps = k.norm_out ? 1e-5f : -1.0f;
+    a.act = k.act;
+    snprintf(label, sizeof label, "mlp %lld x %lld, %lld %s act %d norms %d%d res %d mean %g",
+             (long long)k.rows, (long long)k.cols, (long long)k.hidden, name_of(t), k.act,
+             k.norm_in, k.norm_out, k.residual, (double)k.centre);
+    dst.poison();
+    check(label, vt_cuda_mlp_rows(&a, 0), dst, want, tolerance_of(t, t));
+}
+
+static void check_mlp(void)
+{
+    static const vt_activation NONE = VT_ACT_NONE, GELU = VT_ACT_GELU, TANH = VT_ACT_GELU_TANH;
+    static const mlp_case cases[] = {
+        {128, 96, 384, NONE, false, false, false, 0, 0, 1},
+        {128, 96, 64, GELU, false, false, true, 0, 0, 1},
+        {1, 96, 384, GELU, true, false, true, 1, 0, 1},
+        {130, 96, 384, GELU, true, false, true, 1, 0.5f, 2},
+        {45067, 96, 384, GELU, true, false, true, 1, 0, 1},
+        {45067, 96, 384, TANH, false, true, true, 2, 0, 1},
+        {1000, 96, 128, VT_ACT_SILU, true, true, false, 0, 0, 1},
+        {333, 96, 768, VT_ACT_RELU, true, false, true, 2, 0, 1},
+        {777, 64, 256, GELU, true, false, true, 1, 0, 1},
+        {40001, 64, 192, VT_ACT_RELU, false, true, true, 1, 0, 1},
+        {500, 128, 512, GELU, true, false, true, 1, 0, 1},
+        {52001, 128, 512, VT_ACT_SILU, true, false, true, 2, 0, 1},
+        {300, 192, 768, GELU, true, false, true, 1, 0, 1},
+        {51003, 192, 768, TANH, true, false, true, 1, 0, 1},
+        {191, 192, 64, GELU, false, true, false, 1, 0, 1},
+        {257, 256, 1024, GELU, true, false, true, 1, 0, 1},
+        {50011, 256, 1024, GELU, false, true, true, 1, 0, 1},
+        {640, 256, 128, NONE, true, true, true, 2, 0, 1},
+        {200, 96, 384, GELU, true, false, true, 1, 30, 1.5f},
+        {200, 192, 768, GELU, true, false, true, 2, -30, 1.5f},
+        {200, 256, 512, GELU, true, false, true, 0, 30, 1.5f},
+        {150, 96, 384, GELU, false, false, true, 1, 0, 300},
+        {150, 192, 384, VT_ACT_SILU, false, false, true, 1, 0, 300},
+        {150, 256, 384, TANH, true, false, true, 1, 0, 300}};
+    if (!vt_cuda_has_wgmma(0)) {
+        printf("mlp: not for this GPU\n");
+        return;
+    }
+    for (auto &k : cases) {
+        check_mlp_case(k, VT_F16);
+        check_mlp_case(k, VT_BF16);
+    }
+}
+
 /* ---- times ----------------------------------------------------------------------------------- */
 
 static double copy_rate;
@@ -715,6 +856,57 @@ static void time_attention(const char *what, vt_dtype t, int n, int size, int he
     });
 }
 
+/* Products: the time beside the least that it can be. */
+static void report_product(const char *what, double ms, double flops, double bytes)
+{
+    double least = std::max(flops / 650e9, bytes / 2.6e9);
+    printf("%-58s %8.4f ms %7.0f TFLOP/s, floor %.4f ms\n", what, ms, flops / ms * 1e-9, least);
+}
+
+static void time_mlp(vt_dtype t, int64_t rows, int64_t c, vt_activation act)
+{
+    size_t map = (size_t)(rows * c) * 2;
+    int sets = sets_for(2 * map);
+    pool in(t, (size_t)sets * map), out(t, (size_t)sets * map), weights(t, (size_t)(8 * c * c) * 2);
+    pool vectors(VT_F32, 1 << 20);
+    const float *v = (const float *)vectors.data;
+    vt_cuda_mlp a = {};
+    a.up = weights.data;
+    a.down = weights.data + 8 * c * c;
+    a.dtype = t;
+    a.rows = rows;
+    a.cols = c;
+    a.hidden = 4 * c;
+    a.up_bias = v;
+    a.down_bias = a.in_scale = v + 4 * c;
+    a.in_shift = v + 8 * c;
+    a.in_eps = 1e-5f;
+    a.out_eps = -1.0f;
+    a.act = act;
+    double ms = median_ms(sets, [&](int set) {
+        a.src = a.residual = in.data + (size_t)set * map;
+        a.dst = out.data + (size_t)set * map;
+        return vt_cuda_mlp_rows(&a, 0);
+    });
+    snprintf(label, sizeof label, "mlp %s %lld x %lld act %d", name_of(t), (long long)rows,
+             (long long)c, act);
+    report_product(label, ms, 16.0 * (double)(rows * c * c), 2.0 * (double)map);
+}
+
+static void time_products(void)
+{
+    static const int64_t shapes[][2] = {{200704, 96},  {50176, 192}, {200704, 128},
+                                        {50176, 256},  {200704, 64}, {4096, 96},
+                                        {12544, 192},  {12544, 256}, {25088, 96}};
+    for (auto &s : shapes) {
+        for (vt_activation act : {VT_ACT_GELU, VT_ACT_GELU_TANH, VT_ACT_RELU}) {
+            time_mlp(VT_F16, s[0], s[1], act);
+        }
+    }
+    time_mlp(VT_BF16, 200704, 96, VT_ACT_GELU);
+    time_mlp(VT_BF16, 50176, 192, VT_ACT_GELU);
+}
+
 static void time_all(void)
 {
     {
@@ -767,10 +959,19 @@ int main(int argc, char **argv)
 {
     bool checks = argc < 2 || strcmp(argv[1], "--time-only") != 0;
     bool times = argc < 2 || strcmp(argv[1], "--check-only") != 0;
+    bool products = argc == 2 && strcmp(argv[1], "--products") == 0;
     cudaDeviceProp device;
     must(cudaGetDeviceProperties(&device, 0), "device");
     printf("%s, %d multiprocessors, L2 %d MB\n", device.name, device.multiProcessorCount,
            device.l2CacheSize >> 20);
+    if (products) {
+        check_mlp();
+        printf("%s: %d failed\n", failures ? "FAIL" : "all checks pass", failures);
+        if (vt_cuda_has_wgmma(0)) {
+            time_products();
+        }
+        return failures != 0;
+    }
     if (checks) {
         check_norm();
         check_patches();
@@ -778,10 +979,14 @@ int main(int argc, char **argv)
         check_pool();
         check_layout();
         check_attention();
+        check_mlp();
         printf("%s: %d failed\n", failures ? "FAIL" : "all checks pass", failures);
     }
     if (times && !failures) {
         time_all();
+        if (vt_cuda_has_wgmma(0)) {
+            time_products();
+        }
     }
     return failures != 0;
 }

@@ -514,6 +514,131 @@ static void test_norm_after_residual(void **state)
     program_end(&t);
 }
 
+/* ---- fusions that a backend may take --------------------------------------------------------- */
+
+static const char *refuse_all(const vt_plan_input *in, const vt_record *r)
+{
+    (void)in;
+    assert_int_equal(r->kind, VT_OP_MLP);
+    return "never";
+}
+
+static const char *refuse_wide(const vt_plan_input *in, const vt_record *r)
+{
+    return in->weights[r->as.mlp.up.weight.id].rows > 16 ? "too wide" : NULL;
+}
+
+static void sum_between_linears(test_program *t)
+{
+    vt_value x = vt_input(&t->builder);
+    vt_value y = vt_op_add(&t->builder, x, linear(t, x, CHANNELS, 3));
+    out(t, "y", linear(t, y, 6, 4));
+}
+
+static void norm_between_linears(test_program *t)
+{
+    out(t, "y", linear(t, norm(t, linear(t, vt_input(&t->builder), 16, 3), 1), 6, 4));
+}
+
+static void patches_between_linears(test_program *t)
+{
+    vt_value x = linear(t, vt_input(&t->builder), CHANNELS, 3);
+    vt_linear l = {.weight = random_matrix(t, 6, 4 * CHANNELS, 5), .patch = 2};
+    out(t, "y", vt_op_linear(&t->builder, x, &l));
+}
+
+static void hidden_map_is_an_output(test_program *t)
+{
+    vt_value x = linear(t, vt_input(&t->builder), 16, 3);
+    out(t, "x", x);
+    out(t, "y", linear(t, x, 6, 4));
+}
+
+static void act_after_both(test_program *t)
+{
+    vt_value x = linear(t, vt_input(&t->builder), 16, 3);
+    vt_linear l = {.weight = random_matrix(t, 6, 16, 5), .act = VT_ACT_RELU};
+    out(t, "y", vt_op_linear(&t->builder, x, &l));
+}
+
+static void wide_linears(test_program *t)
+{
+    out(t, "y", linear(t, linear(t, vt_input(&t->builder), 17, 3), 6, 4));
+}
+
+static void check_fusion(void (*record)(test_program *t), const vt_impl *impl, size_t records,
+                         size_t mlps)
+{
+    test_program t;
+    begin_case(&t, &(rewrite_case){.record = record});
+    const vt_impl *const list[] = {impl, NULL};
+    vt_backend backend = {.name = "fake"};
+    backend.impls[VT_OP_MLP] = impl ? list : NULL;
+    vt_plan_input in = {.backend = &backend, .program = &t.program, .weights = t.shapes};
+    vt_program_rewrite(&t.program, ALL);
+    vt_program_fuse(&t.program, &in);
+    size_t found = 0;
+    for (size_t i = 0; i < t.program.record_count; i++) {
+        found += t.program.records[i].kind == VT_OP_MLP;
+    }
+    assert_int_equal(t.program.record_count, records);
+    assert_int_equal(found, mlps);
+    program_end(&t);
+}
+
+static void test_fusions(void **state)
+{
+    (void)state;
+    assert_string_equal(vt_fusions[0].name, "mlp_into_one");
+    assert_null(vt_fusions[1].name); /* a new fusion wants cases here */
+    vt_impl takes = {.name = "takes"}, never = {.name = "never", .refuse = refuse_all};
+    vt_impl narrow = {.name = "narrow", .refuse = refuse_wide};
+    check_fusion(blocks, &takes, 2, 2);
+    check_fusion(blocks, NULL, 4, 0);
+    check_fusion(blocks, &never, 4, 0);
+    check_fusion(blocks, &narrow, 2, 2);
+    check_fusion(wide_linears, &narrow, 2, 0);
+    check_fusion(wide_linears, &takes, 1, 1);
+    check_fusion(sum_between_linears, &takes, 2, 0);
+    check_fusion(norm_between_linears, &takes, 2, 0);
+    check_fusion(patches_between_linears, &takes, 2, 0);
+    check_fusion(hidden_map_is_an_output, &takes, 2, 0);
+    check_fusion(act_after_both, &takes, 2, 0);
+}
+
+/* What the record of a whole MLP says: the rows and the residual are those of the two products. */
+static void test_fused_record(void **state)
+{
+    (void)state;
+    test_program t;
+    begin_case(&t, &(rewrite_case){.record = blocks});
+    vt_impl takes = {.name = "takes"};
+    const vt_impl *const list[] = {&takes, NULL};
+    vt_backend backend = {.name = "fake"};
+    backend.impls[VT_OP_MLP] = list;
+    vt_plan_input in = {.backend = &backend, .program = &t.program, .weights = t.shapes};
+    vt_program_rewrite(&t.program, ALL);
+    vt_record before[4];
+    assert_int_equal(t.program.record_count, 4);
+    memcpy(before, t.program.records, sizeof before);
+    vt_program_fuse(&t.program, &in);
+    for (size_t i = 0; i < 2; i++) {
+        const vt_record *r = &t.program.records[i];
+        const vt_record *up = &before[2 * i], *down = &before[2 * i + 1];
+        assert_int_equal(r->source[0].id, up->source[0].id);
+        assert_int_equal(r->source[1].id, down->source[1].id);
+        assert_int_equal(r->dst.id, down->dst.id);
+        assert_memory_equal(&r->as.mlp.up, &up->as.linear, sizeof(vt_linear));
+        assert_memory_equal(&r->as.mlp.down, &down->as.linear, sizeof(vt_linear));
+        double pixels = 2 * 10 * 7;
+        vt_cost cost = vt_record_cost(&t.program, r, t.shapes, VT_F16);
+        assert_true(cost.flops == pixels * 4 * CHANNELS * 16);
+        /* the same map is rows and residual; both matrices in half precision */
+        assert_true(cost.bytes == pixels * 4 * (2 * CHANNELS) + 2 * 2 * CHANNELS * 16);
+    }
+    program_end(&t);
+}
+
 static void test_uses(void **state)
 {
     (void)state;

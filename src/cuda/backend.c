@@ -451,6 +451,7 @@ static const vt_impl *const attention_impls[] = {&vt_impl_cuda_attention,
 static const vt_impl *const add_impls[] = {&vt_impl_cuda_add, NULL};
 static const vt_impl *const space_to_depth_impls[] = {&vt_impl_cuda_space_to_depth, NULL};
 static const vt_impl *const mean_pool_impls[] = {&vt_impl_cuda_mean_pool, NULL};
+static const vt_impl *const mlp_impls[] = {&vt_impl_cuda_mlp, NULL};
 
 static void describe(vt_cuda *cuda)
 {
@@ -497,7 +498,8 @@ vt_status VT_CUDA_OPEN(const vt_backend **backend, int index, const vt_allocator
                                         [VT_OP_ATTENTION] = attention_impls,
                                         [VT_OP_ADD] = add_impls,
                                         [VT_OP_SPACE_TO_DEPTH] = space_to_depth_impls,
-                                        [VT_OP_MEAN_POOL] = mean_pool_impls},
+                                        [VT_OP_MEAN_POOL] = mean_pool_impls,
+                                        [VT_OP_MLP] = mlp_impls},
                               .refuse_dtype = refuse_dtype,
                               .pack = pack,
                               .half_maps = true,
@@ -514,6 +516,7 @@ vt_status VT_CUDA_OPEN(const vt_backend **backend, int index, const vt_allocator
     vt_status status = vt_cuda_check(&cuda->base, code, "opening the GPU", error);
     status = status == VT_OK ? vt_cuda_tune_open(cuda, error) : status;
     describe(cuda);
+    cuda->has_wgmma = status == VT_OK && vt_cuda_has_wgmma(index);
     cudaSetDevice(previous);
     if (status != VT_OK) {
         destroy(&cuda->base);

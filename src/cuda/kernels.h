@@ -6,6 +6,7 @@
 #define VT_CUDA_KERNELS_H
 
 #include <cuda_runtime_api.h>
+#include <stdbool.h>
 
 #include "vertebra/ops.h"
 
@@ -101,6 +102,32 @@ cudaError_t vt_cuda_attention_plain(const vt_cuda_attention *args, cudaStream_t 
 /* Tensor cores; NULL when it takes these arguments, else the reason why not. */
 const char *vt_cuda_attention_mma_refuse(const vt_cuda_attention *args);
 cudaError_t vt_cuda_attention_mma(const vt_cuda_attention *args, cudaStream_t stream);
+
+/* Whether this GPU (which must be current) and the code that the library holds for it have the
+ * warpgroup products of sm_90a: the kernels below need them. */
+bool vt_cuda_has_wgmma(int device);
+
+/* dst[r] = residual[r] + norm_out(down_bias + down act(up_bias + up norm_in(src[r]))) for rows of
+ * `cols`; the `hidden` values between the two products never leave the registers. All maps and both
+ * matrices (up: [hidden, cols], down: [cols, hidden], dense) have one half type and begin at
+ * multiples of 16 bytes. The norms are as in vt_cuda_norm, eps < 0: no norm; biases, scales, shifts
+ * and residual may be NULL; residual may be src; dst overlaps nothing. GELU and its tanh form are
+ * within 6e-4 max(1, |x|) of their formulas, before the hidden value is rounded. */
+typedef struct vt_cuda_mlp {
+    const void *src, *residual, *up, *down;
+    void *dst;
+    vt_dtype dtype;
+    int64_t rows, cols, hidden;
+    const float *up_bias, *down_bias;
+    const float *in_scale, *in_shift, *out_scale, *out_shift;
+    float in_eps, out_eps;
+    vt_activation act;
+} vt_cuda_mlp;
+
+/* NULL when the kernel takes these shapes and types, else the reason why not; pointers are not
+ * looked at. */
+const char *vt_cuda_mlp_refuse(const vt_cuda_mlp *args);
+cudaError_t vt_cuda_mlp_rows(const vt_cuda_mlp *args, cudaStream_t stream);
 
 #ifdef __cplusplus
 }

@@ -42,15 +42,21 @@ vt_cost vt_record_cost(const vt_program *p, const vt_record *r, const vt_weight_
         cost.bytes += seen ? 0 : map_bytes(p, r->source[i]);
     }
     cost.bytes += map_bytes(p, r->dst);
-    vt_weight matrix = {0};
+    vt_weight matrices[2] = {{0}, {0}};
     switch (r->kind) {
     case VT_OP_LINEAR:
-        matrix = r->as.linear.weight;
-        cost.flops = 2.0 * out * (double)weights[matrix.id].cols;
+        matrices[0] = r->as.linear.weight;
+        cost.flops = 2.0 * out * (double)weights[matrices[0].id].cols;
         break;
     case VT_OP_CONV2D:
-        matrix = r->as.conv2d.weight;
-        cost.flops = 2.0 * out * (double)weights[matrix.id].cols;
+        matrices[0] = r->as.conv2d.weight;
+        cost.flops = 2.0 * out * (double)weights[matrices[0].id].cols;
+        break;
+    case VT_OP_MLP: /* the hidden map costs no bytes */
+        matrices[0] = r->as.mlp.up.weight;
+        matrices[1] = r->as.mlp.down.weight;
+        cost.flops = 2.0 * (elements(p, r->source[0]) + out) *
+                     (double)weights[matrices[1].id].cols;
         break;
     case VT_OP_NORM: cost.flops = 8.0 * out; break;
     case VT_OP_ATTENTION: cost.flops = attention_flops(p, &r->as.attention); break;
@@ -71,9 +77,11 @@ vt_cost vt_record_cost(const vt_program *p, const vt_record *r, const vt_weight_
     case VT_OP_SPACE_TO_DEPTH:
     case VT_OP_KINDS: break;
     }
-    if (matrix.id > 0) {
-        cost.bytes += (double)weights[matrix.id].rows * (double)weights[matrix.id].cols *
-                      (double)vt_dtype_size(weight_dtype);
+    for (int i = 0; i < 2; i++) {
+        const vt_weight_shape *w = &weights[matrices[i].id];
+        if (matrices[i].id > 0) {
+            cost.bytes += (double)w->rows * (double)w->cols * (double)vt_dtype_size(weight_dtype);
+        }
     }
     return cost;
 }

@@ -17,6 +17,7 @@ static const char *const op_names[VT_OP_KINDS] = {
     [VT_OP_LINEAR_ATTENTION] = "linear_attention",
     [VT_OP_CHANNEL_ATTENTION] = "channel_attention",
     [VT_OP_DEFORM_PATCHES] = "deform_patches",
+    [VT_OP_MLP] = "mlp",
 };
 
 const char *vt_op_name(vt_op_kind kind)

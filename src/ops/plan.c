@@ -187,11 +187,14 @@ vt_status vt_plan_make(vt_plan *plan, vt_context *context, vt_program *program,
         vt_program_rewrite(&plan->program, VT_ALL_REWRITES);
     }
     choose_dtypes(&plan->program, dtype, vt_context_backend(context)->half_maps);
+    vt_plan_input in = {vt_context_backend(context), &plan->program, weights, dtype,
+                        vt_context_threads(context)};
+    if (vt_context_fuses(context)) {
+        vt_program_fuse(&plan->program, &in);
+    }
     plan->impls = vt_alloc_zero(allocator, plan->program.record_count, sizeof *plan->impls);
     plan->choices = vt_alloc_zero(allocator, plan->program.record_count, sizeof *plan->choices);
     plan->offsets = vt_alloc_zero(allocator, plan->program.map_count, sizeof *plan->offsets);
-    vt_plan_input in = {vt_context_backend(context), &plan->program, weights, dtype,
-                        vt_context_threads(context)};
     vt_status status = VT_OK;
     if (!plan->impls || !plan->choices || !plan->offsets) {
         status = vt_error_set(error, VT_ERR_MEMORY, "out of memory for a plan");

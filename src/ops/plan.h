@@ -20,6 +20,20 @@ extern const vt_rewrite vt_rewrites[];
 /* Applies the rewrites whose bit (by index in vt_rewrites) is set, each in one pass, in order. */
 void vt_program_rewrite(vt_program *program, unsigned mask);
 
+/* A join that only some backends have a kernel for: as a rewrite, but the new record is made only
+ * when an implementation of the backend takes it. */
+typedef struct vt_fusion {
+    const char *name;
+    bool (*apply)(vt_program *program, size_t i, const vt_plan_input *in);
+} vt_fusion;
+
+/* In the order in which they are tried, after all rewrites; ends with a NULL name. */
+extern const vt_fusion vt_fusions[];
+
+/* Applies every fusion. `in->program` is `program`, and the element types of its maps are chosen.
+ */
+void vt_program_fuse(vt_program *program, const vt_plan_input *in);
+
 /* Drops every record whose result nobody needs and every output whose name is not in `names`
  * (NULL: keeps all). VT_ERR_NOT_FOUND names the output that the network lacks. */
 vt_status vt_program_select(vt_program *program, const char *const *names, int count,

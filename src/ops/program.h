@@ -22,13 +22,20 @@ typedef enum vt_op_kind {
     VT_OP_LINEAR_ATTENTION,
     VT_OP_CHANNEL_ATTENTION,
     VT_OP_DEFORM_PATCHES,
+    VT_OP_MLP, /* made by the planner only, see vt_fusions */
     VT_OP_KINDS
 } vt_op_kind;
 
 enum { VT_MAX_SOURCES = 3 };
 
-/* One operation. Sources by kind: [0] = x; linear and depthwise also [1] = residual (or none); add,
- * mul, concat: [0], [1]; deform_patches: x, offsets; attention, linear_attention: q, k, v maps;
+/* Two linear maps of a pixel, one after the other: down(up(x)), each as in vt_linear. `up` may have
+ * a norm of its input and an activation; `down` a norm of its output, before the residual. */
+typedef struct vt_mlp_pair {
+    vt_linear up, down;
+} vt_mlp_pair;
+
+/* One operation. Sources by kind: [0] = x; linear, depthwise and mlp also [1] = residual (or none);
+ * add, mul, concat: [0], [1]; deform_patches: x, offsets; attention, linear_attention: q, k, v maps;
  * channel_attention: left, right, value. */
 typedef struct vt_record {
     vt_op_kind kind;
@@ -46,6 +53,7 @@ typedef struct vt_record {
         vt_linear_attention linear_attention;
         vt_channel_attention channel_attention;
         int block; /* space_to_depth; deform_patches: kernel */
+        vt_mlp_pair mlp;
     } as;
 } vt_record;
 

@@ -187,6 +187,45 @@ const vt_rewrite vt_rewrites[] = {
     {NULL, NULL},
 };
 
+/* Whether an implementation of the backend takes the record. */
+static bool backend_takes(const vt_plan_input *in, const vt_record *r)
+{
+    for (const vt_impl *const *list = in->backend->impls[r->kind]; list && *list; list++) {
+        if (!(*list)->refuse || !(*list)->refuse(in, r)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* linear(linear(x)) of each pixel */
+static bool mlp_into_one(vt_program *p, size_t i, const vt_plan_input *in)
+{
+    vt_record *r = &p->records[i];
+    const vt_linear *down = &r->as.linear;
+    if (r->kind != VT_OP_LINEAR || down->patch != 1 || down->norm_place == VT_NORM_INPUT ||
+        down->act != VT_ACT_NONE) {
+        return false;
+    }
+    vt_record *up = sole_producer(p, r->source[0], VT_OP_LINEAR);
+    if (!up || up->as.linear.patch != 1 || up->as.linear.norm_place == VT_NORM_OUTPUT ||
+        up->source[1].id >= 0) {
+        return false;
+    }
+    vt_record mlp = *r;
+    mlp.kind = VT_OP_MLP;
+    mlp.source[0] = up->source[0];
+    mlp.as.mlp = (vt_mlp_pair){up->as.linear, *down};
+    if (!backend_takes(in, &mlp)) {
+        return false;
+    }
+    *r = mlp;
+    remove_record(up);
+    return true;
+}
+
+const vt_fusion vt_fusions[] = {{"mlp_into_one", mlp_into_one}, {NULL, NULL}};
+
 static void compact(vt_program *p)
 {
     size_t kept = 0;
@@ -204,6 +243,18 @@ void vt_program_rewrite(vt_program *p, unsigned mask)
         for (size_t i = 0; (mask >> k & 1) && i < p->record_count; i++) {
             if (!removed(&p->records[i])) {
                 vt_rewrites[k].apply(p, i);
+            }
+        }
+    }
+    compact(p);
+}
+
+void vt_program_fuse(vt_program *p, const vt_plan_input *in)
+{
+    for (const vt_fusion *fusion = vt_fusions; fusion->name; fusion++) {
+        for (size_t i = 0; i < p->record_count; i++) {
+            if (!removed(&p->records[i])) {
+                fusion->apply(p, i, in);
             }
         }
     }

@@ -1,0 +1,631 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A whole MLP in one pass over its rows (sm_90a):
+ *   dst[r] = residual[r] + norm_out(b2 + W2 act(b1 + W1 norm_in(src[r])))
+ *
+ * A block stays on its multiprocessor and takes tiles of 128 rows. Each of two warpgroups owns 64
+ * of them: it reads the rows, takes their norm in registers, and goes over the hidden channels 64
+ * at a time: S = X W1_j^T, P = act(S) as halves in the layout of a left operand, O += P W2_j^T. The
+ * hidden values stay in registers; the activation of one chunk runs beside the product O += of the
+ * one before it, and beside the products of the other warpgroup.
+ *
+ * A third warpgroup moves data: one warp the weights, chunk by chunk, through a ring of slots (when
+ * all of them fit they are loaded once), one the rows, and one per computing warpgroup the results,
+ * which are written over the rows that they were made from.
+ *
+ * Shared memory: slots, rows (64 x C per warpgroup and buffer), vectors in f32, barriers. */
+#include "cuda/reduce.cuh"
+#include "cuda/wgmma.cuh"
+
+enum {
+    ROWS = 64,      /* of a warpgroup */
+    GROUPS = 2,     /* warpgroups that compute */
+    CHUNK = 64,     /* hidden channels at a time */
+    THREADS = 384,
+    MOST_SLOTS = 32,
+    MOST_BUFFERS = 2
+};
+
+template <int C> struct layout {
+    static constexpr int box = C % 64 ? 32 : 64; /* columns of a box of rows */
+    static constexpr bool keeps = C <= 192;      /* the left operand stays in registers */
+    static constexpr int buffers = keeps ? 2 : 1;
+    static constexpr uint32_t row_bytes = ROWS * C * 2, slot_bytes = CHUNK * C * 2;
+    static constexpr uint32_t box_bytes = ROWS * box * 2, up_box_bytes = CHUNK * box * 2;
+};
+
+/* act(x) = x (1 + tanh(x (a + b x^2 + c x^4))) / 2, or x clipped from below */
+struct activation {
+    bool gates, has_fifth;
+    float a, b, c, floor; /* of y = x / 2 */
+};
+
+struct params {
+    CUtensorMap src, dst, up, down;
+    vt_cuda_mlp args;
+    activation act;
+    int slots, tiles;
+    bool stays;        /* the weights: a slot for each chunk */
+    bool own_residual; /* the rows as they were read */
+};
+
+struct barriers {
+    uint64_t full[MOST_SLOTS], empty[MOST_SLOTS];
+    uint64_t rows_full[GROUPS][MOST_BUFFERS], rows_empty[GROUPS][MOST_BUFFERS];
+    uint64_t result_full[GROUPS][MOST_BUFFERS];
+};
+
+/* Vectors in shared memory, one behind the other; without a norm or bias 1 or 0. */
+struct vectors {
+    float *up_bias; /* halved, see activate() */
+    float *down_bias, *in_scale, *in_shift, *out_scale, *out_shift;
+};
+
+#if VT_HAS_WGMMA
+
+template <int C> struct memory {
+    uint32_t slots, rows;
+    vectors v;
+    barriers *b;
+
+    __device__ __forceinline__ memory(unsigned char *base, int slot_count, int hidden)
+    {
+        using L = layout<C>;
+        unsigned char *at = base + (size_t)slot_count * L::slot_bytes;
+        slots = vt_shared_address(base);
+        rows = vt_shared_address(at);
+        at += GROUPS * L::buffers * L::row_bytes;
+        v.up_bias = (float *)at;
+        v.down_bias = v.up_bias + hidden;
+        v.in_scale = v.down_bias + C;
+        v.in_shift = v.in_scale + C;
+        v.out_scale = v.in_shift + C;
+        v.out_shift = v.out_scale + C;
+        b = (barriers *)(v.out_shift + C);
+    }
+    __device__ __forceinline__ uint32_t slot(int i) const
+    {
+        return slots + (uint32_t)i * layout<C>::slot_bytes;
+    }
+    __device__ __forceinline__ uint32_t row_block(int group, int buffer) const
+    {
+        return rows + (uint32_t)(group * layout<C>::buffers + buffer) * layout<C>::row_bytes;
+    }
+};
+
+__device__ __forceinline__ void copy_vector(float *dst, const float *src, int count, float missing,
+                                            float factor)
+{
+    for (int i = (int)threadIdx.x; i < count; i += THREADS) {
+        dst[i] = src ? src[i] * factor : missing;
+    }
+}
+
+template <int C> __device__ void prepare(const params &p, const memory<C> &m)
+{
+    const vt_cuda_mlp &a = p.args;
+    copy_vector(m.v.up_bias, a.up_bias, (int)a.hidden, 0.0f, 0.5f);
+    copy_vector(m.v.down_bias, a.down_bias, C, 0.0f, 1.0f);
+    copy_vector(m.v.in_scale, a.in_scale, C, 1.0f, 1.0f);
+    copy_vector(m.v.in_shift, a.in_shift, C, 0.0f, 1.0f);
+    copy_vector(m.v.out_scale, a.out_scale, C, 1.0f, 1.0f);
+    copy_vector(m.v.out_shift, a.out_shift, C, 0.0f, 1.0f);
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < p.slots; i++) {
+            vt_barrier_init(&m.b->full[i], 1);
+            vt_barrier_init(&m.b->empty[i], GROUPS * 4);
+        }
+        for (int i = 0; i < GROUPS * layout<C>::buffers; i++) {
+            int group = i / layout<C>::buffers, buffer = i % layout<C>::buffers;
+            vt_barrier_init(&m.b->rows_full[group][buffer], 1);
+            vt_barrier_init(&m.b->rows_empty[group][buffer], 1);
+            vt_barrier_init(&m.b->result_full[group][buffer], 128);
+        }
+        vt_barrier_publish();
+    }
+    __syncthreads();
+}
+
+/* ---- moving data: one lane of a warp each ---------------------------------------------------- */
+
+/* Chunks come in the order of their use: up 0, up 1, down 0, up 2, down 1 ... down n - 1. */
+template <int C> __device__ void load_weights(const params &p, const memory<C> &m)
+{
+    using L = layout<C>;
+    int chunks = (int)p.args.hidden / CHUNK, last = 2 * chunks - 1;
+    vt_ring ring;
+    for (int tile = (int)blockIdx.x; tile < p.tiles; tile += (int)gridDim.x) {
+        for (int i = 0; i <= last; i++) {
+            uint64_t *full = &m.b->full[ring.slot];
+            uint32_t dst = m.slot(ring.slot);
+            vt_barrier_wait(&m.b->empty[ring.slot], ring.parity ^ 1);
+            vt_barrier_expect(full, L::slot_bytes);
+            if (i == last || (i > 0 && i % 2 == 0)) {
+                int chunk = i == last ? chunks - 1 : i / 2 - 1;
+                vt_box_load(&p.down, full, dst, chunk * CHUNK, 0);
+            } else {
+                int chunk = (i + 1) / 2;
+                for (int box = 0; box < C / L::box; box++) {
+                    vt_box_load(&p.up, full, dst + (uint32_t)box * L::up_box_bytes, box * L::box,
+                                chunk * CHUNK);
+                }
+            }
+            ring.advance(p.slots);
+        }
+        if (p.stays) {
+            return;
+        }
+    }
+}
+
+template <int C> __device__ void load_rows(const params &p, const memory<C> &m)
+{
+    using L = layout<C>;
+    vt_ring ring;
+    for (int tile = (int)blockIdx.x; tile < p.tiles; tile += (int)gridDim.x) {
+        for (int group = 0; group < GROUPS; group++) {
+            uint64_t *full = &m.b->rows_full[group][ring.slot];
+            uint32_t dst = m.row_block(group, ring.slot);
+            vt_barrier_wait(&m.b->rows_empty[group][ring.slot], ring.parity ^ 1);
+            vt_barrier_expect(full, L::row_bytes);
+            for (int box = 0; box < C / L::box; box++) {
+                vt_box_load(&p.src, full, dst + (uint32_t)box * L::box_bytes, box * L::box,
+                            (tile * GROUPS + group) * ROWS);
+            }
+        }
+        ring.advance(L::buffers);
+    }
+}
+
+template <int C> __device__ void store_results(const params &p, const memory<C> &m, int group)
+{
+    using L = layout<C>;
+    vt_ring ring;
+    for (int tile = (int)blockIdx.x; tile < p.tiles; tile += (int)gridDim.x) {
+        uint32_t src = m.row_block(group, ring.slot);
+        vt_barrier_wait(&m.b->result_full[group][ring.slot], ring.parity);
+        for (int box = 0; box < C / L::box; box++) {
+            vt_box_store(&p.dst, src + (uint32_t)box * L::box_bytes, box * L::box,
+                         (tile * GROUPS + group) * ROWS);
+        }
+        vt_box_store_read();
+        vt_barrier_arrive(&m.b->rows_empty[group][ring.slot]);
+        ring.advance(L::buffers);
+    }
+}
+
+/* ---- a warpgroup's rows ---------------------------------------------------------------------- */
+
+/* The rows 16 w ... 16 w + 15 of a block as left operands of C / 16 steps. */
+template <int C>
+__device__ __forceinline__ void read_rows(uint32_t block, int warp, int lane,
+                                          uint32_t (&x)[C / 16][4])
+{
+    using L = layout<C>;
+#pragma unroll
+    for (int k = 0; k < C / 16; k++) {
+        int box = 16 * k / L::box, chunk = 16 * k % L::box / 8;
+        vt_load_blocks(block + (uint32_t)box * L::box_bytes +
+                           vt_tile_offset<L::box>(16 * warp + lane % 16, chunk + lane / 16),
+                       x[k]);
+    }
+}
+
+/* Where the pair of columns 8 i + 2 t of row `row` lies. */
+template <int C> __device__ __forceinline__ uint32_t pair_at(uint32_t block, int row, int i, int t)
+{
+    using L = layout<C>;
+    return block + (uint32_t)(8 * i / L::box) * L::box_bytes +
+           vt_tile_offset<L::box>(row, i % (L::box / 8)) + 4 * (uint32_t)t;
+}
+
+/* The norm of rows g and g + 8: registers 0 and 2, 1 and 3 of each step. */
+template <typename T, int C>
+__device__ __forceinline__ void norm_rows(uint32_t (&x)[C / 16][4], const vectors &v, float eps,
+                                          int t)
+{
+    float mean[2] = {0, 0}, inverse[2] = {0, 0};
+#pragma unroll
+    for (int e = 0; e < C / 4; e++) {
+        float2 y = vt_unpack2<T>(x[e / 4][e % 4]);
+        mean[e % 2] += y.x + y.y;
+    }
+    mean[0] = vt_group_sum(mean[0], 4) * (1.0f / C);
+    mean[1] = vt_group_sum(mean[1], 4) * (1.0f / C);
+    vt_pin(x); /* halves wait for the next pass: floats would take twice the registers */
+#pragma unroll
+    for (int e = 0; e < C / 4; e++) {
+        float2 y = vt_unpack2<T>(x[e / 4][e % 4]);
+        float a = y.x - mean[e % 2], b = y.y - mean[e % 2];
+        inverse[e % 2] += a * a + b * b;
+    }
+    inverse[0] = rsqrtf(vt_group_sum(inverse[0], 4) * (1.0f / C) + eps);
+    inverse[1] = rsqrtf(vt_group_sum(inverse[1], 4) * (1.0f / C) + eps);
+    vt_pin(x);
+#pragma unroll
+    for (int i = 0; i < C / 8; i++) {
+        float2 scale = *(const float2 *)(v.in_scale + 8 * i + 2 * t);
+        float2 shift = *(const float2 *)(v.in_shift + 8 * i + 2 * t);
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            uint32_t &pair = x[i / 2][i % 2 * 2 + h];
+            float2 y = vt_unpack2<T>(pair);
+            pair = vt_pack2<T>((y.x - mean[h]) * inverse[h] * scale.x + shift.x,
+                               (y.y - mean[h]) * inverse[h] * scale.y + shift.y);
+        }
+    }
+}
+
+/* The left operand: in registers, or where the rows were read. */
+template <typename T, int C>
+__device__ __forceinline__ void take_rows(const params &p, const vectors &v, uint32_t block,
+                                          int group, uint32_t (&x)[C / 16][4])
+{
+    int thread = (int)threadIdx.x % 128, warp = thread / 32, lane = thread % 32;
+    bool norm = p.args.in_eps >= 0;
+    if (layout<C>::keeps || norm) {
+        read_rows<C>(block, warp, lane, x);
+    }
+    if (norm) {
+        norm_rows<T, C>(x, v, p.args.in_eps, lane % 4);
+    }
+    if (!layout<C>::keeps && norm) {
+        __syncwarp();
+#pragma unroll
+        for (int e = 0; e < C / 4; e++) {
+            vt_store_shared(
+                pair_at<C>(block, 16 * warp + lane / 4 + e % 2 * 8, e / 4 * 2 + e % 4 / 2, lane % 4),
+                x[e / 4][e % 4]);
+        }
+        vt_fence_shared_stores();
+        vt_barrier_sync(1 + group, 128);
+    }
+}
+
+/* ---- products and activation ----------------------------------------------------------------- */
+
+/* s = X W1_j^T */
+template <typename T, int C>
+__device__ __forceinline__ void multiply_up(float (&s)[CHUNK / 2], const uint32_t (&x)[C / 16][4],
+                                            uint32_t block, uint32_t slot)
+{
+    using L = layout<C>;
+#pragma unroll
+    for (int k = 0; k < C / 16; k++) {
+        int box = 16 * k / L::box, byte = 16 * k % L::box * 2;
+        uint64_t w = vt_operand<L::box>(slot + (uint32_t)box * L::up_box_bytes + (uint32_t)byte);
+        if (L::keeps) {
+            vt_product<T, CHUNK>::registers(s, x[k], w, k > 0);
+        } else {
+            vt_product<T, CHUNK>::shared(
+                s, vt_operand<L::box>(block + (uint32_t)box * L::box_bytes + (uint32_t)byte), w,
+                k > 0);
+        }
+    }
+    vt_products_commit();
+}
+
+/* o += P W2_j^T */
+template <typename T, int C>
+__device__ __forceinline__ void multiply_down(float (&o)[C / 2], const uint32_t (&p)[CHUNK / 16][4],
+                                              uint32_t slot, bool add)
+{
+#pragma unroll
+    for (int k = 0; k < CHUNK / 16; k++) {
+        vt_product<T, C>::registers(o, p[k], vt_operand<64>(slot + 32 * (uint32_t)k), add || k > 0);
+    }
+    vt_products_commit();
+}
+
+__device__ __forceinline__ float tanh_fast(float x)
+{
+    float y;
+    asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+template <bool FIFTH>
+__device__ __forceinline__ void gate(float (&s)[CHUNK / 2], const float *half_bias,
+                                     const activation &act)
+{
+#pragma unroll
+    for (int e = 0; e < CHUNK / 2; e += 2) {
+        float2 bias = *(const float2 *)(half_bias + e / 4 * 8);
+#pragma unroll
+        for (int k = 0; k < 2; k++) {
+            float y = fmaf(s[e + k], 0.5f, k ? bias.y : bias.x), square = y * y;
+            if (FIFTH) {
+                square = fminf(square, 4.0f);
+            }
+            float factor = FIFTH ? fmaf(fmaf(act.c, square, act.b), square, act.a)
+                                 : fmaf(act.b, square, act.a);
+            s[e + k] = fmaf(y, tanh_fast(y * factor), y);
+        }
+    }
+}
+
+/* s = act(s + bias): the thread's columns 8 i + 2 t. All is said in y = x / 2, so that the bias
+ * takes no instruction of its own. */
+__device__ __forceinline__ void activate(float (&s)[CHUNK / 2], const float *half_bias,
+                                         const activation &act)
+{
+    if (act.gates && !act.has_fifth) {
+        gate<false>(s, half_bias, act);
+    } else if (act.gates) {
+        gate<true>(s, half_bias, act);
+    } else {
+#pragma unroll
+        for (int e = 0; e < CHUNK / 2; e++) {
+            float y = fmaf(s[e], 0.5f, half_bias[e / 4 * 8 + e % 2]);
+            s[e] = y < act.floor ? 0.0f : y + y;
+        }
+    }
+}
+
+template <typename T>
+__device__ __forceinline__ void as_left(const float (&s)[CHUNK / 2], uint32_t (&p)[CHUNK / 16][4])
+{
+#pragma unroll
+    for (int e = 0; e < CHUNK / 4; e++) {
+        p[e / 4][e % 4] = vt_pack2<T>(s[2 * e], s[2 * e + 1]);
+    }
+    vt_pin(p);
+}
+
+/* ---- the result ------------------------------------------------------------------------------ */
+
+template <typename T, int C>
+__device__ __forceinline__ void finish(const params &p, const vectors &v, float (&o)[C / 2],
+                                       uint32_t block, int64_t first_row)
+{
+    int thread = (int)threadIdx.x % 128, lane = thread % 32, t = lane % 4;
+    int place = thread / 32 * 16 + lane / 4;
+    bool norm = p.args.out_eps >= 0;
+    float mean[2] = {0, 0}, inverse[2] = {0, 0};
+#pragma unroll
+    for (int e = 0; e < C / 2; e++) {
+        o[e] += v.down_bias[e / 4 * 8 + e % 2 + 2 * t];
+        mean[e / 2 % 2] += o[e];
+    }
+    if (norm) {
+        mean[0] = vt_group_sum(mean[0], 4) * (1.0f / C);
+        mean[1] = vt_group_sum(mean[1], 4) * (1.0f / C);
+#pragma unroll
+        for (int e = 0; e < C / 2; e++) {
+            o[e] -= mean[e / 2 % 2];
+            inverse[e / 2 % 2] += o[e] * o[e];
+        }
+        inverse[0] = rsqrtf(vt_group_sum(inverse[0], 4) * (1.0f / C) + p.args.out_eps);
+        inverse[1] = rsqrtf(vt_group_sum(inverse[1], 4) * (1.0f / C) + p.args.out_eps);
+#pragma unroll
+        for (int e = 0; e < C / 2; e++) {
+            int c = e / 4 * 8 + e % 2 + 2 * t;
+            o[e] = o[e] * inverse[e / 2 % 2] * v.out_scale[c] + v.out_shift[c];
+        }
+    }
+#pragma unroll
+    for (int e = 0; e < C / 4; e++) {
+        int i = e / 2, h = e % 2, row = place + 8 * h;
+        uint32_t at = pair_at<C>(block, row, i, t), raw = 0;
+        if (p.own_residual) {
+            asm volatile("ld.shared.u32 %0, [%1];" : "=r"(raw) : "r"(at) : "memory");
+        } else if (p.args.residual && first_row + row < p.args.rows) {
+            raw = *(const uint32_t *)((const T *)p.args.residual + (first_row + row) * C + 8 * i +
+                                      2 * t);
+        }
+        float2 r = vt_unpack2<T>(raw);
+        vt_store_shared(at, vt_pack2<T>(o[2 * e] + r.x, o[2 * e + 1] + r.y));
+    }
+    vt_fence_shared_stores();
+}
+
+/* ---- a warpgroup ----------------------------------------------------------------------------- */
+
+template <int C>
+__device__ __forceinline__ uint32_t await(const memory<C> &m, const vt_ring &ring)
+{
+    vt_barrier_wait(&m.b->full[ring.slot], ring.parity);
+    return m.slot(ring.slot);
+}
+
+template <int C>
+__device__ __forceinline__ void release(const params &p, const memory<C> &m, int slot)
+{
+    if (!p.stays && threadIdx.x % 32 == 0) {
+        vt_barrier_arrive(&m.b->empty[slot]);
+    }
+}
+
+template <typename T, int C>
+__device__ __forceinline__ void compute(const params &p, const memory<C> &m, int group)
+{
+    using L = layout<C>;
+    int chunks = (int)p.args.hidden / CHUNK, column = 2 * ((int)threadIdx.x % 4);
+    const float *bias = m.v.up_bias + column;
+    vt_ring ring, rows;
+    for (int tile = (int)blockIdx.x; tile < p.tiles; tile += (int)gridDim.x) {
+        uint32_t block = m.row_block(group, rows.slot), x[C / 16][4], left[CHUNK / 16][4];
+        float s[CHUNK / 2], o[C / 2];
+        if (p.stays) {
+            ring = {};
+        }
+        vt_barrier_wait(&m.b->rows_full[group][rows.slot], rows.parity);
+        take_rows<T, C>(p, m.v, block, group, x);
+        if (L::keeps) {
+            vt_pin(x);
+        }
+        uint32_t up = await(m, ring);
+        vt_products_begin();
+        multiply_up<T, C>(s, x, block, up);
+        vt_products_wait<0>();
+        vt_pin(s);
+        release(p, m, ring.slot);
+        ring.advance(p.slots);
+        activate(s, bias, p.act);
+        as_left<T>(s, left);
+        for (int j = 0; j + 1 < chunks; j++) {
+            int up_slot = ring.slot;
+            up = await(m, ring);
+            vt_pin(s);
+            vt_products_begin();
+            multiply_up<T, C>(s, x, block, up);
+            ring.advance(p.slots);
+            multiply_down<T, C>(o, left, await(m, ring), j > 0);
+            vt_products_wait<1>();
+            vt_pin(s);
+            release(p, m, up_slot);
+            activate(s, bias + (j + 1) * CHUNK, p.act);
+            vt_products_wait<0>();
+            release(p, m, ring.slot);
+            ring.advance(p.slots);
+            as_left<T>(s, left);
+        }
+        uint32_t down = await(m, ring);
+        vt_products_begin();
+        multiply_down<T, C>(o, left, down, chunks > 1);
+        vt_products_wait<0>();
+        vt_pin(o);
+        release(p, m, ring.slot);
+        ring.advance(p.slots);
+        if (!L::keeps) { /* the last product of every warp has read the rows */
+            vt_barrier_sync(1 + group, 128);
+        }
+        finish<T, C>(p, m.v, o, block, ((int64_t)tile * GROUPS + group) * ROWS);
+        vt_barrier_arrive(&m.b->result_full[group][rows.slot]);
+        rows.advance(L::buffers);
+    }
+}
+
+#endif
+
+template <typename T, int C>
+__global__ void __launch_bounds__(THREADS, 1) mlp_kernel(const __grid_constant__ params p)
+{
+#if VT_HAS_WGMMA
+    extern __shared__ __align__(1024) unsigned char shared_bytes[];
+    memory<C> m(shared_bytes, p.slots, (int)p.args.hidden);
+    prepare(p, m);
+    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
+    if (warp < 4) {
+        asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
+        if (lane == 0 && warp == 0) {
+            load_weights(p, m);
+        } else if (lane == 0 && warp == 3) {
+            load_rows(p, m);
+        } else if (lane == 0) {
+            store_results(p, m, warp - 1);
+        }
+    } else {
+        asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
+        compute<T, C>(p, m, warp / 4 - 1);
+    }
+#endif
+}
+
+/* ---- launching ------------------------------------------------------------------------------- */
+
+/* tanh(x (a + b x^2 + c x^4)) beside erf(x / sqrt 2), x^2 held at 16: GELU is then off by 3e-5 at
+ * most, apart from the hardware's tanh (5e-4 of its value). */
+static activation activation_of(vt_activation act)
+{
+    float a = 0.5f, b = 0, c = 0; /* SiLU: x / (1 + exp(-x)) = x (1 + tanh(x / 2)) / 2 */
+    if (act == VT_ACT_GELU) {
+        a = 0.79750788f;
+        b = 0.037005645f;
+        c = -0.00035151667f;
+    } else if (act == VT_ACT_GELU_TANH) {
+        a = 0.79788456f;
+        b = 0.79788456f * 0.044715f;
+    }
+    bool gates = act == VT_ACT_GELU || act == VT_ACT_GELU_TANH || act == VT_ACT_SILU;
+    return {gates, act == VT_ACT_GELU,          2 * a, 8 * b,
+            32 * c, act == VT_ACT_RELU ? 0.0f : -INFINITY};
+}
+
+enum { SHARED_LIMIT = 227 * 1024 };
+
+/* Shared bytes besides the slots. */
+static size_t fixed_bytes(int64_t cols, int64_t hidden)
+{
+    size_t rows = (size_t)(GROUPS * (cols <= 192 ? 2 : 1) * ROWS * cols) * 2;
+    return rows + (size_t)(hidden + 5 * cols) * sizeof(float) + sizeof(barriers);
+}
+
+static int slots_of(int64_t cols, int64_t hidden)
+{
+    size_t fixed = fixed_bytes(cols, hidden), slot = (size_t)(CHUNK * cols) * 2;
+    int64_t fit = fixed < SHARED_LIMIT ? (int64_t)((SHARED_LIMIT - fixed) / slot) : 0;
+    fit = fit < MOST_SLOTS ? fit : MOST_SLOTS;
+    return (int)(fit < 2 * hidden / CHUNK ? fit : 2 * hidden / CHUNK);
+}
+
+const char *vt_cuda_mlp_refuse(const vt_cuda_mlp *a)
+{
+    if (a->dtype != VT_F16 && a->dtype != VT_BF16) {
+        return "computes in half types only";
+    }
+    if (a->cols != 64 && a->cols != 96 && a->cols != 128 && a->cols != 192 && a->cols != 256) {
+        return "takes 64, 96, 128, 192 or 256 channels";
+    }
+    if (a->act > VT_ACT_RELU) {
+        return "knows GELU, SiLU and ReLU";
+    }
+    if (a->hidden < CHUNK || a->hidden % CHUNK != 0 || a->hidden > 16 * 1024) {
+        return "hidden channels come in chunks of 64";
+    }
+    if (slots_of(a->cols, a->hidden) < 2) {
+        return "there are too many hidden channels";
+    }
+    return a->rows > INT32_MAX - GROUPS * ROWS ? "there are too many rows" : NULL;
+}
+
+template <typename T, int C> static cudaError_t launch(const vt_cuda_mlp *a, cudaStream_t stream)
+{
+    using L = layout<C>;
+    params p = {.args = *a, .act = activation_of(a->act)};
+    bool norm_in = a->in_eps >= 0;
+    p.slots = slots_of(C, a->hidden);
+    p.stays = p.slots == 2 * a->hidden / CHUNK;
+    p.tiles = (int)((a->rows + GROUPS * ROWS - 1) / (GROUPS * ROWS));
+    /* without registers for them the normalised rows take the place of the raw ones */
+    p.own_residual = a->residual && a->residual == a->src && (L::keeps || !norm_in);
+    if (!vt_cuda_boxes(&p.src, a->src, a->dtype, a->rows, C, ROWS, L::box) ||
+        !vt_cuda_boxes(&p.dst, a->dst, a->dtype, a->rows, C, ROWS, L::box) ||
+        !vt_cuda_boxes(&p.up, a->up, a->dtype, a->hidden, C, CHUNK, L::box) ||
+        !vt_cuda_boxes(&p.down, a->down, a->dtype, C, a->hidden, C, CHUNK)) {
+        return cudaErrorInvalidValue;
+    }
+    size_t bytes = fixed_bytes(C, a->hidden) + (size_t)p.slots * L::slot_bytes;
+    cudaError_t code = cudaFuncSetAttribute(mlp_kernel<T, C>,
+                                            cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                            (int)bytes);
+    if (code != cudaSuccess) {
+        return code;
+    }
+    int processors = vt_cuda_multiprocessors();
+    unsigned grid = (unsigned)(p.tiles < processors ? p.tiles : processors);
+    mlp_kernel<T, C><<<grid, THREADS, bytes, stream>>>(p);
+    return cudaGetLastError();
+}
+
+template <typename T> static cudaError_t launch_width(const vt_cuda_mlp *a, cudaStream_t stream)
+{
+    switch (a->cols) {
+    case 64: return launch<T, 64>(a, stream);
+    case 96: return launch<T, 96>(a, stream);
+    case 128: return launch<T, 128>(a, stream);
+    case 192: return launch<T, 192>(a, stream);
+    default: return launch<T, 256>(a, stream);
+    }
+}
+
+cudaError_t vt_cuda_mlp_rows(const vt_cuda_mlp *a, cudaStream_t stream)
+{
+    if (vt_cuda_mlp_refuse(a) || a->dst == a->src) {
+        return cudaErrorInvalidValue;
+    }
+    if (a->rows < 1) {
+        return cudaSuccess;
+    }
+    return a->dtype == VT_F16 ? launch_width<__half>(a, stream)
+                              : launch_width<__nv_bfloat16>(a, stream);
+}
