@@ -673,31 +673,30 @@ static void check_mlp_case(const mlp_case &k, vt_dtype t)
 static void check_mlp(void)
 {
     static const vt_activation NONE = VT_ACT_NONE, GELU = VT_ACT_GELU, TANH = VT_ACT_GELU_TANH;
-    static const mlp_case cases[] = {
-        {128, 96, 384, NONE, false, false, false, 0, 0, 1},
-        {128, 96, 64, GELU, false, false, true, 0, 0, 1},
-        {1, 96, 384, GELU, true, false, true, 1, 0, 1},
-        {130, 96, 384, GELU, true, false, true, 1, 0.5f, 2},
-        {45067, 96, 384, GELU, true, false, true, 1, 0, 1},
-        {45067, 96, 384, TANH, false, true, true, 2, 0, 1},
-        {1000, 96, 128, VT_ACT_SILU, true, true, false, 0, 0, 1},
-        {333, 96, 768, VT_ACT_RELU, true, false, true, 2, 0, 1},
-        {777, 64, 256, GELU, true, false, true, 1, 0, 1},
-        {40001, 64, 192, VT_ACT_RELU, false, true, true, 1, 0, 1},
-        {500, 128, 512, GELU, true, false, true, 1, 0, 1},
-        {52001, 128, 512, VT_ACT_SILU, true, false, true, 2, 0, 1},
-        {300, 192, 768, GELU, true, false, true, 1, 0, 1},
-        {51003, 192, 768, TANH, true, false, true, 1, 0, 1},
-        {191, 192, 64, GELU, false, true, false, 1, 0, 1},
-        {257, 256, 1024, GELU, true, false, true, 1, 0, 1},
-        {50011, 256, 1024, GELU, false, true, true, 1, 0, 1},
-        {640, 256, 128, NONE, true, true, true, 2, 0, 1},
-        {200, 96, 384, GELU, true, false, true, 1, 30, 1.5f},
-        {200, 192, 768, GELU, true, false, true, 2, -30, 1.5f},
-        {200, 256, 512, GELU, true, false, true, 0, 30, 1.5f},
-        {150, 96, 384, GELU, false, false, true, 1, 0, 300},
-        {150, 192, 384, VT_ACT_SILU, false, false, true, 1, 0, 300},
-        {150, 256, 384, TANH, true, false, true, 1, 0, 300}};
+    static const mlp_case cases[] = {{128, 96, 384, NONE, false, false, false, 0, 0, 1},
+                                     {128, 96, 64, GELU, false, false, true, 0, 0, 1},
+                                     {1, 96, 384, GELU, true, false, true, 1, 0, 1},
+                                     {130, 96, 384, GELU, true, false, true, 1, 0.5f, 2},
+                                     {45067, 96, 384, GELU, true, false, true, 1, 0, 1},
+                                     {45067, 96, 384, TANH, false, true, true, 2, 0, 1},
+                                     {1000, 96, 128, VT_ACT_SILU, true, true, false, 0, 0, 1},
+                                     {333, 96, 768, VT_ACT_RELU, true, false, true, 2, 0, 1},
+                                     {777, 64, 256, GELU, true, false, true, 1, 0, 1},
+                                     {40001, 64, 192, VT_ACT_RELU, false, true, true, 1, 0, 1},
+                                     {500, 128, 512, GELU, true, false, true, 1, 0, 1},
+                                     {52001, 128, 512, VT_ACT_SILU, true, false, true, 2, 0, 1},
+                                     {300, 192, 768, GELU, true, false, true, 1, 0, 1},
+                                     {51003, 192, 768, TANH, true, false, true, 1, 0, 1},
+                                     {191, 192, 64, GELU, false, true, false, 1, 0, 1},
+                                     {257, 256, 1024, GELU, true, false, true, 1, 0, 1},
+                                     {50011, 256, 1024, GELU, false, true, true, 1, 0, 1},
+                                     {640, 256, 128, NONE, true, true, true, 2, 0, 1},
+                                     {200, 96, 384, GELU, true, false, true, 1, 30, 1.5f},
+                                     {200, 192, 768, GELU, true, false, true, 2, -30, 1.5f},
+                                     {200, 256, 512, GELU, true, false, true, 0, 30, 1.5f},
+                                     {150, 96, 384, GELU, false, false, true, 1, 0, 300},
+                                     {150, 192, 384, VT_ACT_SILU, false, false, true, 1, 0, 300},
+                                     {150, 256, 384, TANH, true, false, true, 1, 0, 300}};
     if (!vt_cuda_has_wgmma(0)) {
         printf("mlp: not for this GPU\n");
         return;
@@ -895,9 +894,9 @@ static void time_mlp(vt_dtype t, int64_t rows, int64_t c, vt_activation act)
 
 static void time_products(void)
 {
-    static const int64_t shapes[][2] = {{200704, 96},  {50176, 192}, {200704, 128},
-                                        {50176, 256},  {200704, 64}, {4096, 96},
-                                        {12544, 192},  {12544, 256}, {25088, 96}};
+    static const int64_t shapes[][2] = {{200704, 96}, {50176, 192}, {200704, 128},
+                                        {50176, 256}, {200704, 64}, {4096, 96},
+                                        {12544, 192}, {12544, 256}, {25088, 96}};
     for (auto &s : shapes) {
         for (vt_activation act : {VT_ACT_GELU, VT_ACT_GELU_TANH, VT_ACT_RELU}) {
             time_mlp(VT_F16, s[0], s[1], act);

@@ -734,7 +734,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_order_of_bits),       cmocka_unit_test(test_cases),
-        cmocka_unit_test(test_norm_after_residual), cmocka_unit_test(test_uses),
+        cmocka_unit_test(test_norm_after_residual), cmocka_unit_test(test_fusions),
+        cmocka_unit_test(test_fused_record),        cmocka_unit_test(test_uses),
         cmocka_unit_test(test_swin_nano),           cmocka_unit_test(test_swin_v2),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -83,8 +83,8 @@ cudaError_t vt_cuda_to_nhwc(const vt_cuda_layout *args, cudaStream_t stream);
 /* Softmax attention under a pattern, as vt_attention defines it. q, k, v and dst point at the first
  * channel of head 0 of pixel 0 of image 0; a pixel is `*_pixel` elements from the next. bias:
  * [heads, (2 wh - 1)(2 ww - 1)] or NULL; temperature: [heads] or NULL (dot score with `scale`);
- * pad_k, pad_v: [heads * width] rows for tokens outside the map, or NULL (zeros). q, k and v have one
- * type. */
+ * pad_k, pad_v: [heads * width] rows for tokens outside the map, or NULL (zeros). q, k and v have
+ * one type. */
 typedef struct vt_cuda_attention {
     const void *q, *k, *v;
     void *dst;

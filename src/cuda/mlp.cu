@@ -17,9 +17,9 @@
 #include "cuda/wgmma.cuh"
 
 enum {
-    ROWS = 64,      /* of a warpgroup */
-    GROUPS = 2,     /* warpgroups that compute */
-    CHUNK = 64,     /* hidden channels at a time */
+    ROWS = 64,  /* of a warpgroup */
+    GROUPS = 2, /* warpgroups that compute */
+    CHUNK = 64, /* hidden channels at a time */
     THREADS = 384,
     MOST_SLOTS = 32,
     MOST_BUFFERS = 2
@@ -272,9 +272,9 @@ __device__ __forceinline__ void take_rows(const params &p, const vectors &v, uin
         __syncwarp();
 #pragma unroll
         for (int e = 0; e < C / 4; e++) {
-            vt_store_shared(
-                pair_at<C>(block, 16 * warp + lane / 4 + e % 2 * 8, e / 4 * 2 + e % 4 / 2, lane % 4),
-                x[e / 4][e % 4]);
+            vt_store_shared(pair_at<C>(block, 16 * warp + lane / 4 + e % 2 * 8,
+                                       e / 4 * 2 + e % 4 / 2, lane % 4),
+                            x[e / 4][e % 4]);
         }
         vt_fence_shared_stores();
         vt_barrier_sync(1 + group, 128);
@@ -420,8 +420,7 @@ __device__ __forceinline__ void finish(const params &p, const vectors &v, float 
 
 /* ---- a warpgroup ----------------------------------------------------------------------------- */
 
-template <int C>
-__device__ __forceinline__ uint32_t await(const memory<C> &m, const vt_ring &ring)
+template <int C> __device__ __forceinline__ uint32_t await(const memory<C> &m, const vt_ring &ring)
 {
     vt_barrier_wait(&m.b->full[ring.slot], ring.parity);
     return m.slot(ring.slot);
@@ -537,8 +536,7 @@ static activation activation_of(vt_activation act)
         b = 0.79788456f * 0.044715f;
     }
     bool gates = act == VT_ACT_GELU || act == VT_ACT_GELU_TANH || act == VT_ACT_SILU;
-    return {gates, act == VT_ACT_GELU,          2 * a, 8 * b,
-            32 * c, act == VT_ACT_RELU ? 0.0f : -INFINITY};
+    return {gates, act == VT_ACT_GELU, 2 * a, 8 * b, 32 * c, act == VT_ACT_RELU ? 0.0f : -INFINITY};
 }
 
 enum { SHARED_LIMIT = 227 * 1024 };
@@ -595,9 +593,8 @@ template <typename T, int C> static cudaError_t launch(const vt_cuda_mlp *a, cud
         return cudaErrorInvalidValue;
     }
     size_t bytes = fixed_bytes(C, a->hidden) + (size_t)p.slots * L::slot_bytes;
-    cudaError_t code = cudaFuncSetAttribute(mlp_kernel<T, C>,
-                                            cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                            (int)bytes);
+    cudaError_t code = cudaFuncSetAttribute(
+        mlp_kernel<T, C>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
     if (code != cudaSuccess) {
         return code;
     }

@@ -44,10 +44,10 @@ __device__ __forceinline__ void vt_barrier_arrive(uint64_t *barrier)
 /* Arrives, and keeps the phase open until so many bytes have landed. */
 __device__ __forceinline__ void vt_barrier_expect(uint64_t *barrier, uint32_t bytes)
 {
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(
-                     vt_shared_address(barrier)),
-                 "r"(bytes)
-                 : "memory");
+    asm volatile(
+        "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(vt_shared_address(barrier)),
+        "r"(bytes)
+        : "memory");
 }
 /* Until the phase of this parity is over; the phase before the first counts as one of parity 1. */
 __device__ __forceinline__ void vt_barrier_wait(uint64_t *barrier, uint32_t parity)
@@ -103,10 +103,11 @@ __device__ __forceinline__ void vt_box_load(const CUtensorMap *map, uint64_t *ba
 __device__ __forceinline__ void vt_box_store(const CUtensorMap *map, uint32_t src, int column,
                                              int row)
 {
-    asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%2, %3}], [%1];"
-                 ::"l"(map),
-                 "r"(src), "r"(column), "r"(row)
-                 : "memory");
+    asm volatile(
+        "cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%2, %3}], [%1];" ::"l"(
+            map),
+        "r"(src), "r"(column), "r"(row)
+        : "memory");
 }
 /* Until the stores of this thread have read their boxes. */
 __device__ __forceinline__ void vt_box_store_read(void)
@@ -173,17 +174,16 @@ template <typename T, int N> struct vt_product;
     "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]),    \
         "+f"(d[i + 6]), "+f"(d[i + 7])
 #define VT_D32(i) VT_D8(i), VT_D8(i + 8), VT_D8(i + 16), VT_D8(i + 24)
-#define VT_OUT32 VT_D32(0)
-#define VT_OUT48 VT_D32(0), VT_D8(32), VT_D8(40)
-#define VT_OUT64 VT_D32(0), VT_D32(32)
-#define VT_OUT96 VT_OUT64, VT_D32(64)
+#define VT_OUT32  VT_D32(0)
+#define VT_OUT48  VT_D32(0), VT_D8(32), VT_D8(40)
+#define VT_OUT64  VT_D32(0), VT_D32(32)
+#define VT_OUT96  VT_OUT64, VT_D32(64)
 #define VT_OUT128 VT_OUT96, VT_D32(96)
 #define VT_TEN(t)                                                                                  \
     "%" t "0, %" t "1, %" t "2, %" t "3, %" t "4, %" t "5, %" t "6, %" t "7, %" t "8, %" t "9"
 #define VT_LIST30 VT_TEN("") ", " VT_TEN("1") ", " VT_TEN("2")
 #define VT_LIST32 VT_LIST30 ", %30, %31"
-#define VT_LIST48                                                                                  \
-    VT_LIST30 ", " VT_TEN("3") ", %40, %41, %42, %43, %44, %45, %46, %47"
+#define VT_LIST48 VT_LIST30 ", " VT_TEN("3") ", %40, %41, %42, %43, %44, %45, %46, %47"
 #define VT_LIST60 VT_LIST30 ", " VT_TEN("3") ", " VT_TEN("4") ", " VT_TEN("5")
 #define VT_LIST64 VT_LIST60 ", %60, %61, %62, %63"
 #define VT_LIST90 VT_LIST60 ", " VT_TEN("6") ", " VT_TEN("7") ", " VT_TEN("8")
@@ -201,7 +201,7 @@ template <typename T, int N> struct vt_product;
             asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #n5 ", 0;\n"                         \
                          "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." type "." type           \
                          " {" VT_LIST##regs "}, {%" #n0 ", %" #n1 ", %" #n2 ", %" #n3 "}, %" #n4   \
-                         ", p, 1, 1, 0;\n}"                                                        \
+                                            ", p, 1, 1, 0;\n}"                                     \
                          : VT_OUT##regs                                                            \
                          : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));          \
         }                                                                                          \

@@ -55,8 +55,7 @@ vt_cost vt_record_cost(const vt_program *p, const vt_record *r, const vt_weight_
     case VT_OP_MLP: /* the hidden map costs no bytes */
         matrices[0] = r->as.mlp.up.weight;
         matrices[1] = r->as.mlp.down.weight;
-        cost.flops = 2.0 * (elements(p, r->source[0]) + out) *
-                     (double)weights[matrices[1].id].cols;
+        cost.flops = 2.0 * (elements(p, r->source[0]) + out) * (double)weights[matrices[1].id].cols;
         break;
     case VT_OP_NORM: cost.flops = 8.0 * out; break;
     case VT_OP_ATTENTION: cost.flops = attention_flops(p, &r->as.attention); break;
