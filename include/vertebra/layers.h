@@ -8,6 +8,7 @@
 #include "vertebra/layers/basic.h"
 #include "vertebra/layers/classifier.h"
 #include "vertebra/layers/conv.h"
+#include "vertebra/layers/conv_mlp.h"
 #include "vertebra/layers/mlp.h"
 #include "vertebra/layers/patch_embed.h"
 #include "vertebra/layers/patch_merge.h"
