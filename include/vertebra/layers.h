@@ -12,6 +12,7 @@
 #include "vertebra/layers/mlp.h"
 #include "vertebra/layers/patch_embed.h"
 #include "vertebra/layers/patch_merge.h"
+#include "vertebra/layers/position_encoding.h"
 #include "vertebra/layers/window_attention.h"
 
 #endif
