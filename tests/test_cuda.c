@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Networks on the GPU against the reference: every element type, odd sizes, all padding rules,
- * fused and not. Skipped, and said so, where there is no GPU or no CUDA side. */
+ * fused and not; memory, several sessions, several GPUs. test_cuda_stream.c has the caller's
+ * streams and memory. Skipped, and said so, where there is no GPU or no CUDA side. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,75 +15,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vertebra/vertebra.h"
+#include "support/gpu.h"
+#include "support/gpu_model.h"
+#include "vertebra_cuda.h"
 
-#define NANO "swin_nano_patch4_window7_224"
-#define V2   "swinv2_tiny_window8_256"
-
-static const char *const outputs[] = {"logits", "embedding", "C2", "C3", "C4", "C5", "cam"};
-enum { OUTPUTS = sizeof outputs / sizeof outputs[0] };
-
-/* A context, or NULL when the device cannot be had here. */
-static vt_context *open_device(const char *device, bool fuse)
-{
-    vt_context *context = NULL;
-    vt_error error = {0};
-    vt_context_settings s = vt_context_settings_default();
-    s.device = device;
-    s.fuse = fuse;
-    if (vt_context_create(&context, &s, &error) != VT_OK) {
-        assert_true(error.status == VT_ERR_UNSUPPORTED || error.status == VT_ERR_DEVICE);
-        print_message("%s\n", error.message);
-    }
-    return context;
-}
-
-static vt_model *golden(vt_context *context, const char *name, vt_dtype dtype, vt_window_rule rule)
-{
-    vt_model *model = NULL;
-    vt_error error = {0};
-    vt_model_settings s = vt_model_settings_default();
-    s.dtype = dtype;
-    s.window_rule = rule;
-    if (vt_model_golden(&model, context, name, 10, &s, &error) != VT_OK) {
-        fail_msg("%s", error.message);
-    }
-    return model;
-}
-
-static vt_session *open_session(const vt_model *model)
-{
-    vt_session *session = NULL;
-    vt_error error = {0};
-    vt_session_settings s = {.outputs = outputs, .output_count = OUTPUTS};
-    if (vt_session_create(&session, model, &s, &error) != VT_OK) {
-        fail_msg("%s", error.message);
-    }
-    return session;
-}
-
-static void run(vt_session *session, int64_t n, int64_t h, int64_t w)
-{
-    vt_error error = {0};
-    float *picture = malloc((size_t)(3 * n * h * w) * sizeof *picture);
-    assert_non_null(picture);
-    vt_golden_picture(n, h, w, picture);
-    vt_tensor in = vt_tensor_nchw(picture, VT_F32, n, 3, h, w);
-    if (vt_session_forward(session, &in, &error) != VT_OK) {
-        fail_msg("%s", error.message);
-    }
-    free(picture);
-}
-
-static vt_tensor output(const vt_session *session, const char *name)
-{
-    vt_tensor t;
-    vt_error error = {0};
-    if (vt_session_output(session, name, &t, &error) != VT_OK) {
-        fail_msg("%s", error.message);
-    }
-    return t;
-}
+#define V2 "swinv2_tiny_window8_256"
 
 /* max |got - want| / max |want| */
 static double difference(const vt_tensor *got, const vt_tensor *want)
@@ -106,26 +43,26 @@ static const struct {
 static void compare_sizes(const char *model, vt_window_rule rule, bool fuse, const int (*sizes)[2],
                           int count)
 {
-    vt_context *gpu = open_device("cuda", fuse), *cpu = open_device("cpu", true);
+    vt_context *gpu = gpu_context("cuda", fuse), *cpu = gpu_context("cpu", true);
     if (!gpu) {
         vt_context_destroy(&cpu);
         skip();
         return;
     }
-    vt_model *want_model = golden(cpu, model, VT_F32, rule);
-    vt_session *want = open_session(want_model);
+    vt_model *want_model = gpu_golden(cpu, model, VT_F32, rule);
+    vt_session *want = gpu_session(want_model);
     for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
-        vt_model *got_model = golden(gpu, model, types[t].dtype, rule);
-        vt_session *got = open_session(got_model);
+        vt_model *got_model = gpu_golden(gpu, model, types[t].dtype, rule);
+        vt_session *got = gpu_session(got_model);
         for (int i = 0; i < count; i++) {
-            run(want, 2, sizes[i][0], sizes[i][1]);
-            run(got, 2, sizes[i][0], sizes[i][1]);
+            gpu_run(want, 2, sizes[i][0], sizes[i][1]);
+            gpu_run(got, 2, sizes[i][0], sizes[i][1]);
             for (int k = 0; k < OUTPUTS; k++) {
-                vt_tensor a = output(got, outputs[k]), b = output(want, outputs[k]);
+                vt_tensor a = gpu_output(got, gpu_outputs[k]), b = gpu_output(want, gpu_outputs[k]);
                 double off = difference(&a, &b);
                 if (off > types[t].bound) {
                     fail_msg("%s %dx%d %s %s: off by %.2e, bound %.0e", model, sizes[i][0],
-                             sizes[i][1], vt_dtype_name(types[t].dtype), outputs[k], off,
+                             sizes[i][1], vt_dtype_name(types[t].dtype), gpu_outputs[k], off,
                              types[t].bound);
                 }
             }
@@ -170,26 +107,103 @@ static void test_unfused(void **state)
     compare_sizes(V2, VT_WINDOW_PAD, false, odd_sizes, 2);
 }
 
-/* Many shapes: plans and graphs come and go, the answers stay. */
+static size_t free_memory(const vt_context *gpu)
+{
+    size_t bytes = 0;
+    vt_error error = {0};
+    if (vt_context_cuda_memory(gpu, &bytes, NULL, &error) != VT_OK) {
+        fail_msg("%s", error.message);
+    }
+    return bytes;
+}
+
+enum { MEBI = 1 << 20 };
+
+/* What the driver counts as used between two readings, within what its own allocations vary by. */
+static void expect_used(size_t before, size_t after, size_t most, const char *what)
+{
+    enum { TOLERANCE = 16 * MEBI };
+    double used = ((double)before - (double)after) / MEBI;
+    print_message("%s: %.1f MiB, bound %.1f\n", what, used, (double)most / MEBI);
+    assert_true(used <= (double)(most + TOLERANCE) / MEBI);
+}
+
+/* Many shapes: plans and graphs come and go, the answers stay, and so does the memory that is used.
+ * `measured`: the library's kernels are loaded already, so that everything comes back in the end.
+ */
+static void many_shapes(vt_context *gpu, bool measured)
+{
+    enum { SHAPES = 1000, SETTLED = 100, GRAPHS = 64 * MEBI };
+    size_t arena = 0, before = free_memory(gpu), settled = 0;
+    vt_error error = {0};
+    vt_model *model = gpu_golden(gpu, NANO, VT_F16, VT_WINDOW_PAD);
+    vt_session *session = gpu_session(model);
+    float first[10];
+    assert_int_equal(vt_session_memory(session, 3, 97, 77, &arena, &error), VT_OK);
+    gpu_run(session, 3, 97, 77); /* the largest */
+    gpu_run(session, 1, 75, 61);
+    memcpy(first, gpu_output(session, "logits").data, sizeof first);
+    for (int i = 0; i < SHAPES; i++) {
+        gpu_run(session, 1 + i % 3, 8 + i * 7 % 90, 8 + i * 13 % 70);
+        settled = i == SETTLED ? free_memory(gpu) : settled;
+    }
+    size_t end = free_memory(gpu);
+    gpu_run(session, 1, 75, 61);
+    assert_memory_equal(gpu_output(session, "logits").data, first, sizeof first);
+    size_t model_bytes = vt_model_bytes(model);
+    vt_session_destroy(&session);
+    vt_model_destroy(&model);
+    if (measured) {
+        expect_used(before, end, model_bytes + arena + GRAPHS, "weights, one arena, 8 graphs");
+        expect_used(settled, end, 0, "after 900 more shapes");
+        expect_used(before, free_memory(gpu), 0, "after destroy");
+    }
+}
+
 static void test_many_shapes(void **state)
 {
     (void)state;
-    enum { SHAPES = 1000 };
-    vt_context *gpu = open_device("cuda", true);
+    vt_context *gpu = gpu_context("cuda", true);
     if (!gpu) {
         skip();
         return;
     }
-    vt_model *model = golden(gpu, NANO, VT_F16, VT_WINDOW_PAD);
-    vt_session *session = open_session(model);
-    float first[10];
-    run(session, 1, 75, 61);
-    memcpy(first, output(session, "logits").data, sizeof first);
-    for (int i = 0; i < SHAPES; i++) {
-        run(session, 1 + i % 3, 8 + i * 7 % 90, 8 + i * 13 % 70);
+    many_shapes(gpu, false);
+    many_shapes(gpu, true);
+    vt_context_destroy(&gpu);
+}
+
+/* More than the GPU has: one clear error, and the session goes on as before. */
+static void test_out_of_memory(void **state)
+{
+    (void)state;
+    vt_context *gpu = gpu_context("cuda", true);
+    if (!gpu) {
+        skip();
+        return;
     }
-    run(session, 1, 75, 61);
-    assert_memory_equal(output(session, "logits").data, first, sizeof first);
+    vt_error error = {0};
+    size_t four = 0, eight = 0, total = 0;
+    static const char *const first_stage[] = {"C2"};
+    vt_session_settings settings = {.outputs = first_stage, .output_count = 1};
+    vt_session *session = NULL;
+    vt_model *model = gpu_golden(gpu, NANO, VT_F16, VT_WINDOW_PAD);
+    assert_int_equal(vt_session_create(&session, model, &settings, &error), VT_OK);
+    gpu_run(session, 1, 75, 61);
+    vt_tensor map = gpu_output(session, "C2");
+    size_t bytes = (size_t)(map.h * map.w * map.c) * sizeof(float);
+    float *want = malloc(bytes);
+    memcpy(want, map.data, bytes);
+    assert_int_equal(vt_context_cuda_memory(gpu, NULL, &total, &error), VT_OK);
+    assert_int_equal(vt_session_memory(session, 4, 224, 224, &four, &error), VT_OK);
+    assert_int_equal(vt_session_memory(session, 8, 224, 224, &eight, &error), VT_OK);
+    int64_t absurd = (int64_t)(4 * total / ((eight - four) / 4));
+    assert_int_equal(vt_session_prepare(session, absurd, 224, 224, &error), VT_ERR_MEMORY);
+    print_message("batch %lld: %s\n", (long long)absurd, error.message);
+    assert_non_null(strstr(error.message, "out of memory"));
+    gpu_run(session, 1, 75, 61);
+    assert_memory_equal(gpu_output(session, "C2").data, want, bytes);
+    free(want);
     vt_session_destroy(&session);
     vt_model_destroy(&model);
     vt_context_destroy(&gpu);
@@ -200,19 +214,19 @@ static void test_strides(void **state)
 {
     (void)state;
     enum { H = 40, W = 44, PITCH = 50 };
-    vt_context *gpu = open_device("cuda", true);
+    vt_context *gpu = gpu_context("cuda", true);
     if (!gpu) {
         skip();
         return;
     }
     vt_error error = {0};
-    vt_model *model = golden(gpu, NANO, VT_F32, VT_WINDOW_PAD);
-    vt_session *session = open_session(model);
+    vt_model *model = gpu_golden(gpu, NANO, VT_F32, VT_WINDOW_PAD);
+    vt_session *session = gpu_session(model);
     static float picture[3 * H * W], block[H * PITCH * 4];
     float want[10];
     vt_golden_picture(1, H, W, picture);
-    run(session, 1, H, W);
-    memcpy(want, output(session, "logits").data, sizeof want);
+    gpu_run(session, 1, H, W);
+    memcpy(want, gpu_output(session, "logits").data, sizeof want);
     for (int i = 0; i < 3 * H * W; i++) {
         int c = i / (H * W), y = i / W % H, x = i % W;
         block[((H - 1 - y) * PITCH + x) * 4 + c] = picture[i];
@@ -221,7 +235,7 @@ static void test_strides(void **state)
     in.stride_w = 4;
     in.stride_h = -PITCH * 4;
     assert_int_equal(vt_session_forward(session, &in, &error), VT_OK);
-    assert_memory_equal(output(session, "logits").data, want, sizeof want);
+    assert_memory_equal(gpu_output(session, "logits").data, want, sizeof want);
     vt_session_destroy(&session);
     vt_model_destroy(&model);
     vt_context_destroy(&gpu);
@@ -259,12 +273,12 @@ static void test_sessions_share_a_model(void **state)
 {
     (void)state;
     enum { THREADS = 3 };
-    vt_context *gpu = open_device("cuda", true);
+    vt_context *gpu = gpu_context("cuda", true);
     if (!gpu) {
         skip();
         return;
     }
-    vt_model *model = golden(gpu, NANO, VT_F16, VT_WINDOW_PAD);
+    vt_model *model = gpu_golden(gpu, NANO, VT_F16, VT_WINDOW_PAD);
     pthread_t threads[THREADS];
     void *results[THREADS];
     for (int i = 0; i < THREADS; i++) {
@@ -284,17 +298,60 @@ static void test_sessions_share_a_model(void **state)
     vt_context_destroy(&gpu);
 }
 
+/* A context and a model of its own per GPU, all at once. */
+static void test_several_gpus(void **state)
+{
+    (void)state;
+    enum { MOST = 4 };
+    int count = gpu_count() < MOST ? gpu_count() : MOST;
+    vt_context *contexts[MOST];
+    vt_model *models[MOST];
+    pthread_t threads[MOST];
+    float *results[MOST] = {0};
+    if (count < 2) {
+        print_message("%d GPU here: nothing to run in parallel\n", count);
+        skip();
+        return;
+    }
+    for (int i = 0; i < count; i++) {
+        char device[16];
+        snprintf(device, sizeof device, "cuda:%d", i);
+        contexts[i] = gpu_context(device, true);
+        models[i] = gpu_golden(contexts[i], NANO, VT_F16, VT_WINDOW_PAD);
+    }
+    for (int i = 0; i < count; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, run_thread, models[i]), 0);
+    }
+    for (int i = 0; i < count; i++) {
+        void *result;
+        pthread_join(threads[i], &result);
+        results[i] = result;
+    }
+    for (int i = 0; i < count; i++) {
+        assert_non_null(results[i]);
+        /* another card may take another algorithm */
+        vt_tensor got = vt_tensor_nhwc(results[i], VT_F32, 1, 1, 1, 10);
+        vt_tensor want = vt_tensor_nhwc(results[0], VT_F32, 1, 1, 1, 10);
+        double off = difference(&got, &want);
+        print_message("cuda:%d is off by %.1e\n", i, off);
+        assert_true(off <= 1e-2);
+    }
+    for (int i = 0; i < count; i++) {
+        free(results[i]);
+        vt_model_destroy(&models[i]);
+        vt_context_destroy(&contexts[i]);
+    }
+}
+
 /* test_cuda [PATTERN]: only the tests whose name fits, such as "*share*" */
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_rules),
-        cmocka_unit_test(test_v2),
-        cmocka_unit_test(test_unfused),
-        cmocka_unit_test(test_many_shapes),
-        cmocka_unit_test(test_strides),
-        cmocka_unit_test(test_sessions_share_a_model),
+        cmocka_unit_test(test_sizes),        cmocka_unit_test(test_rules),
+        cmocka_unit_test(test_v2),           cmocka_unit_test(test_unfused),
+        cmocka_unit_test(test_many_shapes),  cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_strides),      cmocka_unit_test(test_sessions_share_a_model),
+        cmocka_unit_test(test_several_gpus),
     };
     if (argc > 1) {
         cmocka_set_test_filter(argv[1]);

@@ -8,6 +8,7 @@ prefix=$3
 version=$(sed -n 's/^#define VT_VERSION "\(.*\)"/\1/p' src/core/context.c)
 
 mkdir -p "$root/include/vertebra/layers" "$root/lib/pkgconfig" "$root/bin" "$root/share/vertebra"
+cp include/vertebra_cuda.h "$root/include/"
 cp include/vertebra/*.h "$root/include/vertebra/"
 cp include/vertebra/layers/*.h "$root/include/vertebra/layers/"
 for name in libvertebra libvertebra_image; do

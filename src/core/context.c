@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "ops/backend.h"
+#include "vertebra_cuda.h"
 
 #define VT_VERSION "0.1.0"
 
@@ -188,6 +189,25 @@ double vt_context_peak(const vt_context *context, vt_dtype dtype)
 {
     const vt_backend *b = context->backend;
     return b->peak ? b->peak(b, dtype, context->settings.threads) : 0.0;
+}
+
+vt_status vt_context_cuda_memory(const vt_context *context, size_t *free_bytes, size_t *total_bytes,
+                                 vt_error *error)
+{
+    const vt_backend *b = context->backend;
+    size_t available = 0, all = 0;
+    if (!b->device) {
+        return vt_error_set(error, VT_ERR_UNSUPPORTED,
+                            "the context's device is not a GPU: want cuda or cuda:N");
+    }
+    vt_status status = b->device->memory(b, &available, &all, error);
+    if (status == VT_OK && free_bytes) {
+        *free_bytes = available;
+    }
+    if (status == VT_OK && total_bytes) {
+        *total_bytes = all;
+    }
+    return status;
 }
 
 const char *vt_version(void)

@@ -13,7 +13,8 @@
 
 vt_cuda_scope vt_cuda_enter(const vt_backend *backend)
 {
-    vt_cuda_scope scope = {-1};
+    vt_cuda_scope scope = {-1, cudaStreamCaptureModeRelaxed};
+    cudaThreadExchangeStreamCaptureMode(&scope.mode);
     cudaGetDevice(&scope.previous);
     if (scope.previous != vt_cuda_of(backend)->device) {
         cudaSetDevice(vt_cuda_of(backend)->device);
@@ -28,6 +29,7 @@ void vt_cuda_leave(vt_cuda_scope scope)
         current != scope.previous) {
         cudaSetDevice(scope.previous);
     }
+    cudaThreadExchangeStreamCaptureMode(&scope.mode);
 }
 
 vt_status vt_cuda_check(const vt_backend *backend, cudaError_t code, const char *what,
@@ -68,6 +70,16 @@ static void *device_alloc(const vt_backend *backend, size_t bytes)
     }
     vt_cuda_leave(scope);
     return p;
+}
+
+static vt_status memory(const vt_backend *backend, size_t *free_bytes, size_t *total_bytes,
+                        vt_error *error)
+{
+    vt_cuda_scope scope = vt_cuda_enter(backend);
+    vt_status status = vt_cuda_check(backend, cudaMemGetInfo(free_bytes, total_bytes),
+                                     "asking for its free memory", error);
+    vt_cuda_leave(scope);
+    return status;
 }
 
 static void device_release(const vt_backend *backend, void *pointer)
@@ -174,9 +186,9 @@ static void close_stream(const vt_backend *backend, void *stream)
 {
     vt_cuda_stream *s = stream;
     vt_cuda_scope scope = vt_cuda_enter(backend);
-    if (s->stream) {
-        cudaStreamSynchronize(s->stream);
-        cudaStreamDestroy(s->stream);
+    if (s->own) {
+        cudaStreamSynchronize(s->own);
+        cudaStreamDestroy(s->own);
     }
     if (s->blas) {
         cublasLtDestroy(s->blas);
@@ -185,6 +197,7 @@ static void close_stream(const vt_backend *backend, void *stream)
         cudaEventDestroy(s->begin);
     }
     if (s->end) {
+        cudaEventSynchronize(s->end);
         cudaEventDestroy(s->end);
     }
     cudaFree(s->staging);
@@ -200,7 +213,8 @@ static vt_status open_stream(const vt_backend *backend, void **stream, vt_error 
         return vt_error_set(error, VT_ERR_MEMORY, "out of memory for a stream");
     }
     vt_cuda_scope scope = vt_cuda_enter(backend);
-    cudaError_t code = cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking);
+    cudaError_t code = cudaStreamCreateWithFlags(&s->own, cudaStreamNonBlocking);
+    s->stream = s->own;
     code = code == cudaSuccess ? cudaEventCreate(&s->begin) : code;
     code = code == cudaSuccess ? cudaEventCreate(&s->end) : code;
     if (code == cudaSuccess && cublasLtCreate(&s->blas) != CUBLAS_STATUS_SUCCESS) {
@@ -229,6 +243,53 @@ static vt_status elapsed(const vt_backend *backend, void *stream, double *second
     return status;
 }
 
+/* A stream of another GPU would fail later and less clearly. */
+static vt_status check_stream(const vt_backend *backend, cudaStream_t stream, vt_error *error)
+{
+#if CUDART_VERSION >= 12080
+    int device = -1;
+    cudaError_t code = cudaStreamGetDevice(stream, &device);
+    if (code == cudaSuccess && device != vt_cuda_of(backend)->device) {
+        return vt_error_set(error, VT_ERR_ARGUMENT, "%s: the stream belongs to cuda:%d",
+                            backend->name, device);
+    }
+    return vt_cuda_check(backend, code, "looking at the caller's stream", error);
+#else
+    (void)backend, (void)stream, (void)error;
+    return VT_OK;
+#endif
+}
+
+static vt_status follow(const vt_backend *backend, void *stream, void *const *callers,
+                        bool *capturing, vt_error *error)
+{
+    vt_cuda_stream *s = stream;
+    enum cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+    cudaError_t code = cudaSuccess;
+    vt_cuda_scope scope = vt_cuda_enter(backend);
+    vt_status status = callers ? check_stream(backend, *callers, error) : VT_OK;
+    if (status == VT_OK) {
+        s->stream = callers ? *callers : s->own;
+        code = callers ? cudaStreamIsCapturing(s->stream, &capture) : cudaSuccess;
+        s->capturing = capture != cudaStreamCaptureStatusNone;
+        if (code == cudaSuccess && capture == cudaStreamCaptureStatusInvalidated) {
+            code = cudaErrorStreamCaptureInvalidated;
+        }
+        if (code == cudaSuccess && !s->capturing) { /* a graph cannot wait for what is outside */
+            code = cudaStreamGetId(s->stream, &s->id);
+            code = code == cudaSuccess && s->last && s->last != s->id
+                       ? cudaStreamWaitEvent(s->stream, s->end, 0)
+                       : code;
+        }
+        status = vt_cuda_check(backend, code, "looking at the caller's stream", error);
+    }
+    if (callers) {
+        *capturing = s->capturing;
+    }
+    vt_cuda_leave(scope);
+    return status;
+}
+
 /* Pictures of any strides as a dense NCHW block in `out`. */
 static void gather_nchw(const vt_tensor *in, float *out)
 {
@@ -249,6 +310,21 @@ static bool is_dense(const vt_tensor *t, vt_tensor as)
 {
     return t->stride_n == as.stride_n && t->stride_h == as.stride_h && t->stride_w == as.stride_w &&
            t->stride_c == as.stride_c;
+}
+
+static cudaError_t to_input_map(const vt_cuda_stream *s, const vt_tensor *view, const void *src,
+                                const vt_map *map, void *dst)
+{
+    return vt_cuda_to_nhwc(&(vt_cuda_layout){.src = src,
+                                             .dst = dst,
+                                             .src_dtype = view->dtype,
+                                             .dst_dtype = map->dtype,
+                                             .shape = map->shape,
+                                             .stride_n = view->stride_n,
+                                             .stride_h = view->stride_h,
+                                             .stride_w = view->stride_w,
+                                             .stride_c = view->stride_c},
+                           s->stream);
 }
 
 static vt_status stage(const vt_backend *backend, void *stream, const vt_tensor *input,
@@ -284,21 +360,52 @@ static vt_status stage(const vt_backend *backend, void *stream, const vt_tensor 
         code = cudaMemcpyAsync(s->staging, view.data, bytes, cudaMemcpyHostToDevice, s->stream);
     }
     if (code == cudaSuccess) {
-        code = vt_cuda_to_nhwc(&(vt_cuda_layout){.src = s->staging,
-                                                 .dst = dst,
-                                                 .dst_dtype = map->dtype,
-                                                 .shape = map->shape,
-                                                 .stride_n = view.stride_n,
-                                                 .stride_h = view.stride_h,
-                                                 .stride_w = view.stride_w,
-                                                 .stride_c = view.stride_c},
-                               s->stream);
+        code = to_input_map(s, &view, s->staging, map, dst);
     }
     if (gathered) {
         cudaStreamSynchronize(s->stream);
         vt_free(allocator, gathered);
     }
     vt_status status = vt_cuda_check(backend, code, "copying the input", error);
+    vt_cuda_leave(scope);
+    return status;
+}
+
+/* Whether this GPU can read the caller's input; *data is then where. */
+static vt_status check_input(const vt_backend *backend, const vt_tensor *input, const void **data,
+                             vt_error *error)
+{
+    struct cudaPointerAttributes at = {0};
+    cudaError_t code = cudaPointerGetAttributes(&at, input->data);
+    *data = at.devicePointer;
+    if (code == cudaSuccess && at.type == cudaMemoryTypeDevice &&
+        at.device != vt_cuda_of(backend)->device) {
+        return vt_error_set(error, VT_ERR_ARGUMENT, "%s: the input lies on cuda:%d", backend->name,
+                            at.device);
+    }
+    if (code == cudaSuccess && !at.devicePointer) {
+        return vt_error_set(error, VT_ERR_ARGUMENT,
+                            "%s: the input is not memory of a GPU; vt_session_forward takes the "
+                            "host's",
+                            backend->name);
+    }
+    if (code == cudaSuccess && (size_t)at.devicePointer % vt_dtype_size(input->dtype)) {
+        return vt_error_set(error, VT_ERR_ARGUMENT, "%s: the input is not aligned to its elements",
+                            backend->name);
+    }
+    return vt_cuda_check(backend, code, "looking at the input", error);
+}
+
+static vt_status take(const vt_backend *backend, void *stream, const vt_tensor *input,
+                      const vt_map *map, void *dst, vt_error *error)
+{
+    const void *data;
+    vt_cuda_scope scope = vt_cuda_enter(backend);
+    vt_status status = check_input(backend, input, &data, error);
+    if (status == VT_OK) {
+        status = vt_cuda_check(backend, to_input_map(stream, input, data, map, dst),
+                               "reading the input", error);
+    }
     vt_cuda_leave(scope);
     return status;
 }
@@ -313,9 +420,12 @@ static vt_status fetch(const vt_backend *backend, void *stream, const vt_map *ma
     /* half types land in the upper half of dst and are widened from the front */
     char *land = (char *)dst + (size_t)count * (sizeof *dst - size);
     vt_cuda_scope scope = vt_cuda_enter(backend);
-    cudaError_t code =
-        cudaMemcpyAsync(land, src, (size_t)count * size, cudaMemcpyDeviceToHost, s->stream);
-    code = code == cudaSuccess ? cudaStreamSynchronize(s->stream) : code;
+    /* on the session's own stream: the caller's may be gone */
+    cudaError_t code = cudaStreamWaitEvent(s->own, s->end, 0);
+    code = code == cudaSuccess
+               ? cudaMemcpyAsync(land, src, (size_t)count * size, cudaMemcpyDeviceToHost, s->own)
+               : code;
+    code = code == cudaSuccess ? cudaStreamSynchronize(s->own) : code;
     vt_status status = vt_cuda_check(backend, code, "running the network", error);
     vt_cuda_leave(scope);
     for (int64_t i = 0; map->dtype != VT_F32 && i < count; i++) {
@@ -360,40 +470,57 @@ static vt_status run_timed(const struct vt_plan *plan, vt_exec *exec, vt_cuda_st
 }
 
 /* The first run of a plan is recorded as a graph; later ones replay it. The relaxed mode lets other
- * sessions allocate and copy meanwhile, and the library load its kernels. */
+ * sessions allocate and copy meanwhile, and the library load its kernels. The session's own stream
+ * is recorded: the caller's may be one that cannot be. */
+static cudaError_t record_graph(const struct vt_plan *plan, vt_exec *exec, vt_cuda_stream *s,
+                                cudaGraphExec_t *graph_exec)
+{
+    cudaGraph_t graph = NULL;
+    cudaStream_t stream = s->stream;
+    cudaError_t code = cudaStreamBeginCapture(s->own, cudaStreamCaptureModeRelaxed);
+    if (code == cudaSuccess) {
+        s->stream = s->own;
+        run_records(plan, exec);
+        s->stream = stream;
+        code = cudaStreamEndCapture(s->own, &graph);
+    }
+    if (code == cudaSuccess && exec->status == VT_OK) {
+        code = cudaGraphInstantiate(graph_exec, graph, 0);
+    }
+    if (graph) {
+        cudaGraphDestroy(graph);
+    }
+    return code;
+}
+
+static cudaError_t launch_graph(vt_cuda_stream *s, cudaGraphExec_t graph_exec)
+{
+    cudaError_t code = cudaEventRecord(s->begin, s->stream);
+    code = code == cudaSuccess ? cudaGraphLaunch(graph_exec, s->stream) : code;
+    return code == cudaSuccess ? cudaEventRecord(s->end, s->stream) : code;
+}
+
 static vt_status run(const vt_backend *backend, const struct vt_plan *plan, vt_exec *exec,
                      void **replay, vt_error *error)
 {
     vt_cuda_stream *s = exec->stream;
-    cudaStream_t stream = s->stream;
-    cudaGraphExec_t graph_exec = *replay;
-    cudaGraph_t graph = NULL;
     vt_cuda_scope scope = vt_cuda_enter(backend);
     vt_exec inner = *exec;
     cudaError_t code = cudaSuccess;
-    if (exec->seconds) {
-        vt_status timed = run_timed(plan, &inner, s, error);
-        vt_cuda_leave(scope);
-        return timed;
-    }
-    if (!graph_exec) {
-        code = cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed);
-        if (code == cudaSuccess) {
-            run_records(plan, &inner);
-            code = cudaStreamEndCapture(stream, &graph);
-        }
+    if (s->capturing) { /* into the caller's graph, without a graph or events of our own */
+        run_records(plan, &inner);
+    } else if (exec->seconds) {
+        inner.status = run_timed(plan, &inner, s, error);
+    } else {
+        cudaGraphExec_t graph_exec = *replay;
+        code = graph_exec ? cudaSuccess : record_graph(plan, &inner, s, &graph_exec);
         if (code == cudaSuccess && inner.status == VT_OK) {
-            code = cudaGraphInstantiate(&graph_exec, graph, 0);
+            *replay = graph_exec;
+            code = launch_graph(s, graph_exec);
         }
-        if (graph) {
-            cudaGraphDestroy(graph);
-        }
-        *replay = code == cudaSuccess && inner.status == VT_OK ? graph_exec : NULL;
     }
-    if (code == cudaSuccess && inner.status == VT_OK) {
-        code = cudaEventRecord(s->begin, stream);
-        code = code == cudaSuccess ? cudaGraphLaunch(graph_exec, stream) : code;
-        code = code == cudaSuccess ? cudaEventRecord(s->end, stream) : code;
+    if (!s->capturing) {
+        s->last = s->id;
     }
     vt_status status = inner.status != VT_OK
                            ? inner.status
@@ -402,10 +529,11 @@ static vt_status run(const vt_backend *backend, const struct vt_plan *plan, vt_e
     return status;
 }
 
-static void drop(const vt_backend *backend, void *replay)
+static void drop(const vt_backend *backend, void *stream, void *replay)
 {
+    vt_cuda_stream *s = stream;
     vt_cuda_scope scope = vt_cuda_enter(backend);
-    cudaDeviceSynchronize();
+    cudaEventSynchronize(s->end); /* runs wait for the ones before them */
     cudaGraphExecDestroy(replay);
     vt_cuda_leave(scope);
 }
@@ -437,11 +565,14 @@ static const vt_device_ops device_ops = {.alloc = device_alloc,
                                          .release = device_release,
                                          .open = open_stream,
                                          .close = close_stream,
+                                         .follow = follow,
                                          .stage = stage,
+                                         .take = take,
                                          .fetch = fetch,
                                          .run = run,
                                          .drop = drop,
-                                         .elapsed = elapsed};
+                                         .elapsed = elapsed,
+                                         .memory = memory};
 
 static const vt_impl *const linear_impls[] = {&vt_impl_cuda_linear, NULL};
 static const vt_impl *const conv2d_impls[] = {&vt_impl_cuda_conv2d, NULL};
@@ -469,7 +600,7 @@ __attribute__((visibility("default"))) vt_cuda_open_fn VT_CUDA_OPEN;
 vt_status VT_CUDA_OPEN(const vt_backend **backend, int index, const vt_allocator *allocator,
                        vt_error *error)
 {
-    int count = 0, previous = 0;
+    int count = 0;
     cudaError_t code = cudaGetDeviceCount(&count);
     if (code != cudaSuccess || count == 0) {
         cudaGetLastError();
@@ -505,7 +636,7 @@ vt_status VT_CUDA_OPEN(const vt_backend **backend, int index, const vt_allocator
                               .half_maps = true,
                               .device = &device_ops,
                               .destroy = destroy};
-    cudaGetDevice(&previous);
+    vt_cuda_scope scope = vt_cuda_enter(&cuda->base);
     code = cudaSetDevice(index);
     if (code == cudaSuccess) {
         code = cudaFree(NULL); /* makes the context, so that a bad driver is known now */
@@ -517,7 +648,7 @@ vt_status VT_CUDA_OPEN(const vt_backend **backend, int index, const vt_allocator
     status = status == VT_OK ? vt_cuda_tune_open(cuda, error) : status;
     describe(cuda);
     cuda->has_wgmma = status == VT_OK && vt_cuda_has_wgmma(index);
-    cudaSetDevice(previous);
+    vt_cuda_leave(scope);
     if (status != VT_OK) {
         destroy(&cuda->base);
         return status;

@@ -52,7 +52,11 @@ static inline const vt_cuda *vt_cuda_of(const vt_backend *backend)
 
 /* What one session has: calls of several sessions share no library state. */
 typedef struct vt_cuda_stream {
-    cudaStream_t stream;
+    cudaStream_t own;
+    cudaStream_t stream;     /* what is enqueued now goes here: own, or the caller's */
+    unsigned long long id;   /* of `stream`, never used twice in a process */
+    unsigned long long last; /* of the stream of the last run; 0: none yet */
+    bool capturing;          /* `stream` is recorded into the caller's graph */
     cublasLtHandle_t blas;
     cudaEvent_t begin, end; /* of the last run */
     void *staging;          /* on the GPU: the caller's pictures as they are */
@@ -64,9 +68,11 @@ static inline const vt_cuda_stream *vt_cuda_stream_of(const vt_exec *exec)
     return exec->stream;
 }
 
-/* Makes the backend's GPU current and remembers the caller's; vt_cuda_leave puts it back. */
+/* Makes the backend's GPU current and remembers the caller's; vt_cuda_leave puts it back. In
+ * between, captures that go on elsewhere in the program forbid this thread nothing. */
 typedef struct vt_cuda_scope {
     int previous;
+    enum cudaStreamCaptureMode mode;
 } vt_cuda_scope;
 vt_cuda_scope vt_cuda_enter(const vt_backend *backend);
 void vt_cuda_leave(vt_cuda_scope scope);

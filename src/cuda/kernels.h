@@ -70,13 +70,14 @@ typedef struct vt_cuda_conv2d {
 } vt_cuda_conv2d;
 cudaError_t vt_cuda_conv2d_plain(const vt_cuda_conv2d *args, cudaStream_t stream);
 
-/* Any strides (in elements) to dense NHWC of another type. */
+/* Any strides (in elements) to dense NHWC: from f32 to any type, or from a type to itself. */
 typedef struct vt_cuda_layout {
-    const float *src;
+    const void *src;
     void *dst;
     vt_dtype dst_dtype;
     vt_shape shape;
     int64_t stride_n, stride_h, stride_w, stride_c;
+    vt_dtype src_dtype;
 } vt_cuda_layout;
 cudaError_t vt_cuda_to_nhwc(const vt_cuda_layout *args, cudaStream_t stream);
 

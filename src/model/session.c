@@ -7,6 +7,7 @@
 #include "core/clock.h"
 #include "model/model.h"
 #include "ops/plan.h"
+#include "vertebra_cuda.h"
 
 enum { MAX_PLANS = 8, CHANNELS = 3 };
 
@@ -36,7 +37,9 @@ struct vt_session {
     prepared plans[MAX_PLANS]; /* n = 0: free */
     prepared *current;         /* of the last forward or prepare */
     bool has_run;
-    double elapsed; /* of the last run on the host */
+    bool is_callers;  /* the last forward went to a caller's stream */
+    bool is_recorded; /* and into a graph: it has not run yet */
+    double elapsed;   /* of the last run on the host */
     uint64_t clock;
     char *arena;
     size_t arena_bytes;
@@ -92,7 +95,7 @@ vt_status vt_session_create(vt_session **session, const vt_model *model,
 static void drop_replay(const vt_session *s, prepared *p)
 {
     if (p->replay) {
-        s->backend->device->drop(s->backend, p->replay);
+        s->backend->device->drop(s->backend, s->stream, p->replay);
         p->replay = NULL;
     }
 }
@@ -307,26 +310,28 @@ static void stage_input(const vt_tensor *in, float *out)
     }
 }
 
-vt_status vt_session_forward(vt_session *s, const vt_tensor *input, vt_error *error)
+/* The pictures become the input map: from the host, or from the device's own memory. */
+static vt_status bring_input(const vt_session *s, const prepared *p, const vt_tensor *input,
+                             vt_error *error)
 {
-    if (!s || !input || !input->data || input->dtype != VT_F32 || input->c != CHANNELS) {
-        return vt_error_set(error, VT_ERR_ARGUMENT, "the input must be f32 with %d channels",
-                            CHANNELS);
-    }
-    vt_status status = prepare(s, input->n, input->h, input->w, error);
-    if (status != VT_OK) {
-        return status;
-    }
-    prepared *p = s->current;
+    const vt_device_ops *device = s->backend->device;
     vt_value in = p->plan.program.input;
-    s->has_run = false;
-    if (s->backend->device) {
-        status = s->backend->device->stage(s->backend, s->stream, input,
-                                           &p->plan.program.maps[in.id], p->maps[in.id], error);
-        memset(p->is_fetched, 0, (size_t)p->plan.program.output_count * sizeof *p->is_fetched);
-    } else {
+    const vt_map *map = &p->plan.program.maps[in.id];
+    if (!device) {
         stage_input(input, p->maps[in.id]);
+        return VT_OK;
     }
+    memset(p->is_fetched, 0, (size_t)p->plan.program.output_count * sizeof *p->is_fetched);
+    return (s->is_callers ? device->take : device->stage)(s->backend, s->stream, input, map,
+                                                          p->maps[in.id], error);
+}
+
+/* What every forward does once its shape is prepared and its stream chosen. */
+static vt_status run_current(vt_session *s, const vt_tensor *input, vt_error *error)
+{
+    prepared *p = s->current;
+    s->has_run = false;
+    vt_status status = bring_input(s, p, input, error);
     if (status != VT_OK) {
         return status;
     }
@@ -344,9 +349,74 @@ vt_status vt_session_forward(vt_session *s, const vt_tensor *input, vt_error *er
     return status;
 }
 
+vt_status vt_session_forward(vt_session *s, const vt_tensor *input, vt_error *error)
+{
+    if (!s || !input || !input->data || input->dtype != VT_F32 || input->c != CHANNELS) {
+        return vt_error_set(error, VT_ERR_ARGUMENT, "the input must be f32 with %d channels",
+                            CHANNELS);
+    }
+    vt_status status = prepare(s, input->n, input->h, input->w, error);
+    if (status == VT_OK && s->backend->device) {
+        s->is_callers = s->is_recorded = false;
+        status = s->backend->device->follow(s->backend, s->stream, NULL, NULL, error);
+    }
+    return status == VT_OK ? run_current(s, input, error) : status;
+}
+
+static vt_status not_a_gpu(vt_error *error)
+{
+    return vt_error_set(error, VT_ERR_UNSUPPORTED,
+                        "the context's device is not a GPU: want cuda or cuda:N");
+}
+
+/* Whether a forward of that size needs nothing but enqueueing. */
+static bool is_prepared(vt_session *s, const vt_tensor *in)
+{
+    const prepared *p = find_place(s, in->n, in->h, in->w);
+    return p->n == in->n && p->h == in->h && p->w == in->w && p->arena == s->arena;
+}
+
+vt_status vt_session_forward_cuda(vt_session *s, const vt_tensor *input, struct CUstream_st *stream,
+                                  vt_error *error)
+{
+    if (!s || !input || !input->data || input->c != CHANNELS ||
+        (input->dtype != VT_F32 && input->dtype != s->model->dtype)) {
+        return vt_error_set(error, VT_ERR_ARGUMENT,
+                            "the input must be f32 or the model's type, with %d channels",
+                            CHANNELS);
+    }
+    if (!s->backend->device) {
+        return not_a_gpu(error);
+    }
+    bool capturing = false;
+    void *handle = stream;
+    vt_status status =
+        s->backend->device->follow(s->backend, s->stream, &handle, &capturing, error);
+    if (status != VT_OK) {
+        return status;
+    }
+    if (capturing && s->profile) {
+        return vt_error_set(error, VT_ERR_UNSUPPORTED,
+                            "the stream is being captured, where operations cannot be timed");
+    }
+    if (capturing && !is_prepared(s, input)) {
+        return vt_error_set(error, VT_ERR_ARGUMENT,
+                            "the stream is being captured: call vt_session_prepare for %lldx%lldx"
+                            "%lld before",
+                            (long long)input->n, (long long)input->h, (long long)input->w);
+    }
+    status = prepare(s, input->n, input->h, input->w, error);
+    if (status != VT_OK) {
+        return status;
+    }
+    s->is_callers = true;
+    s->is_recorded = capturing;
+    return run_current(s, input, error);
+}
+
 vt_status vt_session_elapsed(const vt_session *s, double *seconds, vt_error *error)
 {
-    if (!s->has_run) {
+    if (!s->has_run || s->is_recorded) {
         return vt_error_set(error, VT_ERR_NOT_FOUND, "nothing has run");
     }
     *seconds = s->elapsed;
@@ -354,36 +424,81 @@ vt_status vt_session_elapsed(const vt_session *s, double *seconds, vt_error *err
                               : VT_OK;
 }
 
-vt_status vt_session_output(const vt_session *s, const char *name, vt_tensor *out, vt_error *error)
+/* The output of that name of the last forward, by its index. */
+static vt_status find_output(const vt_session *s, const char *name, int *index, vt_error *error)
 {
-    if (!s || !name || !out) {
-        return vt_error_set(error, VT_ERR_ARGUMENT, "vt_session_output: an argument is NULL");
-    }
     const prepared *p = s->current;
     for (int i = 0; p && s->has_run && i < p->plan.program.output_count; i++) {
-        const vt_named_output *o = &p->plan.program.outputs[i];
-        if (strcmp(o->name, name) == 0) {
-            vt_shape shape = p->plan.program.maps[o->value.id].shape;
-            void *data = p->maps[o->value.id];
-            if (s->backend->device) {
-                data = p->fetched[i];
-                if (!p->is_fetched[i]) {
-                    vt_status status = s->backend->device->fetch(s->backend, s->stream,
-                                                                 &p->plan.program.maps[o->value.id],
-                                                                 p->maps[o->value.id], data, error);
-                    if (status != VT_OK) {
-                        return status;
-                    }
-                    p->is_fetched[i] = true;
-                }
-            }
-            *out = vt_tensor_nhwc(data, VT_F32, shape.n, shape.h, shape.w, shape.c);
+        if (strcmp(p->plan.program.outputs[i].name, name) == 0) {
+            *index = i;
             return VT_OK;
         }
     }
     return vt_error_set(
         error, VT_ERR_NOT_FOUND,
         s->has_run ? "this session has no output '%s'" : "no result '%s': nothing has run", name);
+}
+
+static vt_tensor map_view(const vt_map *map, vt_dtype dtype, void *data)
+{
+    vt_shape shape = map->shape;
+    return vt_tensor_nhwc(data, dtype, shape.n, shape.h, shape.w, shape.c);
+}
+
+vt_status vt_session_output(const vt_session *s, const char *name, vt_tensor *out, vt_error *error)
+{
+    if (!s || !name || !out) {
+        return vt_error_set(error, VT_ERR_ARGUMENT, "vt_session_output: an argument is NULL");
+    }
+    int i;
+    vt_status status = find_output(s, name, &i, error);
+    if (status != VT_OK) {
+        return status;
+    }
+    const prepared *p = s->current;
+    int id = p->plan.program.outputs[i].value.id;
+    const vt_map *map = &p->plan.program.maps[id];
+    void *data = p->maps[id];
+    if (s->is_recorded) {
+        return vt_error_set(error, VT_ERR_NOT_FOUND,
+                            "no result '%s': the forward went into the caller's graph", name);
+    }
+    if (s->backend->device) {
+        data = p->fetched[i];
+        if (!p->is_fetched[i]) {
+            status =
+                s->backend->device->fetch(s->backend, s->stream, map, p->maps[id], data, error);
+            if (status != VT_OK) {
+                return status;
+            }
+            p->is_fetched[i] = true;
+        }
+    }
+    *out = map_view(map, VT_F32, data);
+    return VT_OK;
+}
+
+vt_status vt_session_output_cuda(const vt_session *s, const char *name, vt_tensor *out,
+                                 vt_error *error)
+{
+    if (!s || !name || !out) {
+        return vt_error_set(error, VT_ERR_ARGUMENT, "vt_session_output_cuda: an argument is NULL");
+    }
+    if (!s->backend->device) {
+        return not_a_gpu(error);
+    }
+    int i;
+    double unused;
+    vt_status status = find_output(s, name, &i, error);
+    if (status == VT_OK && !s->is_callers) {
+        status = vt_session_elapsed(s, &unused, error);
+    }
+    if (status == VT_OK) {
+        int id = s->current->plan.program.outputs[i].value.id;
+        const vt_map *map = &s->current->plan.program.maps[id];
+        *out = map_view(map, map->dtype, s->current->maps[id]);
+    }
+    return status;
 }
 
 bool vt_session_op(const vt_session *s, size_t i, vt_op_info *info)

@@ -76,19 +76,32 @@ typedef struct vt_device_ops {
     /* What one session needs besides memory: a stream. */
     vt_status (*open)(const vt_backend *backend, void **stream, vt_error *error);
     void (*close)(const vt_backend *backend, void *stream);
+    /* Where the following stage, take and run go: to the stream that *callers is, or with NULL to
+     * the session's own, in either case after the session's earlier runs. *capturing (not
+     * looked at without callers) says whether that stream is recorded into a graph: then only what
+     * is prepared may be enqueued. */
+    vt_status (*follow)(const vt_backend *backend, void *stream, void *const *callers,
+                        bool *capturing, vt_error *error);
     /* The caller's pictures (host memory, any strides) into the input map. */
     vt_status (*stage)(const vt_backend *backend, void *stream, const vt_tensor *input,
                        const vt_map *map, void *dst, vt_error *error);
-    /* Waits for the stream and brings a map to host memory as dense f32. */
+    /* The same from the device's own memory, f32 or the map's type; does not wait. */
+    vt_status (*take)(const vt_backend *backend, void *stream, const vt_tensor *input,
+                      const vt_map *map, void *dst, vt_error *error);
+    /* Waits for the last run and brings a map to host memory as dense f32. */
     vt_status (*fetch)(const vt_backend *backend, void *stream, const vt_map *map, const void *src,
                        float *dst, vt_error *error);
     /* Starts all records of a plan. *replay is NULL at first and may be set to whatever makes the
      * next run of the same plan on the same memory faster. */
     vt_status (*run)(const vt_backend *backend, const struct vt_plan *plan, vt_exec *exec,
                      void **replay, vt_error *error);
-    void (*drop)(const vt_backend *backend, void *replay);
+    /* Waits for the session's runs and frees it. */
+    void (*drop)(const vt_backend *backend, void *stream, void *replay);
     /* Waits; how long the last run took on the device. */
     vt_status (*elapsed)(const vt_backend *backend, void *stream, double *seconds, vt_error *error);
+    /* What the driver counts as free and as all, in bytes. */
+    vt_status (*memory)(const vt_backend *backend, size_t *free_bytes, size_t *total_bytes,
+                        vt_error *error);
 } vt_device_ops;
 
 struct vt_backend {

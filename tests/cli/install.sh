@@ -27,6 +27,7 @@ is 'make install a second time' "$code" 0
 
 usr=$tmp/root/usr
 for file in include/vertebra/vertebra.h include/vertebra/image.h include/vertebra/layers/mlp.h \
+    include/vertebra_cuda.h \
     lib/libvertebra.a lib/libvertebra.so lib/libvertebra.so.0 lib/libvertebra_image.a \
     lib/libvertebra_image.so lib/pkgconfig/vertebra.pc bin/vertebra-classify bin/vertebra-info \
     share/vertebra/swin_nano_objects.safetensors; do
