@@ -41,7 +41,9 @@ VT_BEGIN_DECLS
  * size must be prepared by vt_session_prepare before (after every larger one). The graph uses the
  * session's memory: launch it as long as the session lives and no larger size has been prepared,
  * and order its launches against other forwards of the session. Nothing has run when this returns,
- * so that only vt_session_output_cuda answers afterwards.
+ * so that only vt_session_output_cuda answers afterwards. While any stream is being captured, other
+ * sessions may be made, prepared and run; destroying a session or context then spoils the capture,
+ * because cuBLASLt waits for the device.
  *
  * Errors: VT_ERR_UNSUPPORTED (the context's device is not a GPU; capturing while profiling),
  * VT_ERR_ARGUMENT (type, channels, memory that the GPU cannot read or another GPU's, another GPU's
@@ -49,8 +51,9 @@ VT_BEGIN_DECLS
 vt_status vt_session_forward_cuda(vt_session *session, const vt_tensor *input,
                                   struct CUstream_st *stream, vt_error *error);
 
-/* An output of the last forward where it lies in device memory: dense NHWC in the model's dtype,
- * owned by the session. After vt_session_forward_cuda it is written when that call's stream gets
+/* An output of the last forward where it lies in device memory: dense NHWC, f32 or the model's own
+ * dtype as out->dtype says (f32 where only the caller reads it, as with logits), owned by the
+ * session. After vt_session_forward_cuda it is written when that call's stream gets
  * there: read it on that stream, or on one that waits for it. (After vt_session_forward this waits
  * until it is written.) Valid until the session's next forward, prepare or destroy.
  * Errors: VT_ERR_UNSUPPORTED (not a GPU), VT_ERR_NOT_FOUND (not among this session's outputs, or

@@ -191,6 +191,12 @@ double vt_context_peak(const vt_context *context, vt_dtype dtype)
     return b->peak ? b->peak(b, dtype, context->settings.threads) : 0.0;
 }
 
+double vt_context_copy_rate(const vt_context *context)
+{
+    const vt_backend *b = context->backend;
+    return b->copy_rate ? b->copy_rate(b, context->settings.threads) : 0.0;
+}
+
 vt_status vt_context_cuda_memory(const vt_context *context, size_t *free_bytes, size_t *total_bytes,
                                  vt_error *error)
 {

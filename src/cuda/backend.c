@@ -243,7 +243,8 @@ static vt_status elapsed(const vt_backend *backend, void *stream, double *second
     return status;
 }
 
-/* A stream of another GPU would fail later and less clearly. */
+/* A stream of another GPU would fail later and less clearly. Not for streams that are captured:
+ * the question would end the capture. */
 static vt_status check_stream(const vt_backend *backend, cudaStream_t stream, vt_error *error)
 {
 #if CUDART_VERSION >= 12080
@@ -260,6 +261,16 @@ static vt_status check_stream(const vt_backend *backend, cudaStream_t stream, vt
 #endif
 }
 
+/* Runs of a session follow each other, whichever streams they are on. */
+static vt_status wait_for_last(const vt_backend *backend, vt_cuda_stream *s, vt_error *error)
+{
+    cudaError_t code = cudaStreamGetId(s->stream, &s->id);
+    if (code == cudaSuccess && s->last && s->last != s->id) {
+        code = cudaStreamWaitEvent(s->stream, s->end, 0);
+    }
+    return vt_cuda_check(backend, code, "waiting for the last run", error);
+}
+
 static vt_status follow(const vt_backend *backend, void *stream, void *const *callers,
                         bool *capturing, vt_error *error)
 {
@@ -267,24 +278,19 @@ static vt_status follow(const vt_backend *backend, void *stream, void *const *ca
     enum cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
     cudaError_t code = cudaSuccess;
     vt_cuda_scope scope = vt_cuda_enter(backend);
-    vt_status status = callers ? check_stream(backend, *callers, error) : VT_OK;
-    if (status == VT_OK) {
-        s->stream = callers ? *callers : s->own;
-        code = callers ? cudaStreamIsCapturing(s->stream, &capture) : cudaSuccess;
-        s->capturing = capture != cudaStreamCaptureStatusNone;
-        if (code == cudaSuccess && capture == cudaStreamCaptureStatusInvalidated) {
-            code = cudaErrorStreamCaptureInvalidated;
-        }
-        if (code == cudaSuccess && !s->capturing) { /* a graph cannot wait for what is outside */
-            code = cudaStreamGetId(s->stream, &s->id);
-            code = code == cudaSuccess && s->last && s->last != s->id
-                       ? cudaStreamWaitEvent(s->stream, s->end, 0)
-                       : code;
-        }
-        status = vt_cuda_check(backend, code, "looking at the caller's stream", error);
-    }
+    s->stream = callers ? *callers : s->own;
     if (callers) {
-        *capturing = s->capturing;
+        code = cudaStreamIsCapturing(s->stream, &capture);
+        *capturing = capture != cudaStreamCaptureStatusNone;
+    }
+    s->capturing = capture != cudaStreamCaptureStatusNone;
+    if (code == cudaSuccess && capture == cudaStreamCaptureStatusInvalidated) {
+        code = cudaErrorStreamCaptureInvalidated;
+    }
+    vt_status status = vt_cuda_check(backend, code, "looking at the caller's stream", error);
+    if (status == VT_OK && !s->capturing) { /* a graph cannot wait for what is outside */
+        status = callers ? check_stream(backend, s->stream, error) : VT_OK;
+        status = status == VT_OK ? wait_for_last(backend, s, error) : status;
     }
     vt_cuda_leave(scope);
     return status;
@@ -634,6 +640,8 @@ vt_status VT_CUDA_OPEN(const vt_backend **backend, int index, const vt_allocator
                               .refuse_dtype = refuse_dtype,
                               .pack = pack,
                               .half_maps = true,
+                              .peak = vt_cuda_peak,
+                              .copy_rate = vt_cuda_copy_rate,
                               .device = &device_ops,
                               .destroy = destroy};
     vt_cuda_scope scope = vt_cuda_enter(&cuda->base);

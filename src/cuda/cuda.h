@@ -45,6 +45,10 @@ vt_status vt_cuda_tune(const vt_cuda *cuda, const vt_cuda_product *product,
 vt_status vt_cuda_tune_open(vt_cuda *cuda, vt_error *error);
 void vt_cuda_tune_close(vt_cuda *cuda);
 
+/* vt_backend.peak and copy_rate. */
+double vt_cuda_peak(const vt_backend *backend, vt_dtype dtype, int threads);
+double vt_cuda_copy_rate(const vt_backend *backend, int threads);
+
 static inline const vt_cuda *vt_cuda_of(const vt_backend *backend)
 {
     return (const vt_cuda *)(const void *)backend;

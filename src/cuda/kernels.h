@@ -70,7 +70,7 @@ typedef struct vt_cuda_conv2d {
 } vt_cuda_conv2d;
 cudaError_t vt_cuda_conv2d_plain(const vt_cuda_conv2d *args, cudaStream_t stream);
 
-/* Any strides (in elements) to dense NHWC: from f32 to any type, or from a type to itself. */
+/* Any strides (in elements) to dense NHWC, from any type to any. */
 typedef struct vt_cuda_layout {
     const void *src;
     void *dst;

@@ -76,6 +76,16 @@ static cudaError_t launch(const vt_cuda_layout *a, cudaStream_t stream)
     return cudaGetLastError();
 }
 
+template <typename S> static cudaError_t launch_to(const vt_cuda_layout *a, cudaStream_t stream)
+{
+    switch (a->dst_dtype) {
+    case VT_F32: return launch<S, float>(a, stream);
+    case VT_BF16: return launch<S, __nv_bfloat16>(a, stream);
+    case VT_F16: return launch<S, __half>(a, stream);
+    default: return cudaErrorInvalidValue;
+    }
+}
+
 cudaError_t vt_cuda_to_nhwc(const vt_cuda_layout *a, cudaStream_t stream)
 {
     const vt_shape *s = &a->shape;
@@ -85,16 +95,10 @@ cudaError_t vt_cuda_to_nhwc(const vt_cuda_layout *a, cudaStream_t stream)
     if (s->n < 1 || s->h < 1 || s->w < 1 || s->c < 1) {
         return cudaSuccess;
     }
-    bool same = a->src_dtype == a->dst_dtype;
-    if (a->src_dtype != VT_F32 && !same) {
-        return cudaErrorInvalidValue;
-    }
-    switch (a->dst_dtype) {
-    case VT_F32: return launch<float, float>(a, stream);
-    case VT_BF16:
-        return same ? launch<__nv_bfloat16, __nv_bfloat16>(a, stream)
-                    : launch<float, __nv_bfloat16>(a, stream);
-    case VT_F16: return same ? launch<__half, __half>(a, stream) : launch<float, __half>(a, stream);
+    switch (a->src_dtype) {
+    case VT_F32: return launch_to<float>(a, stream);
+    case VT_BF16: return launch_to<__nv_bfloat16>(a, stream);
+    case VT_F16: return launch_to<__half>(a, stream);
     default: return cudaErrorInvalidValue;
     }
 }

@@ -247,10 +247,11 @@ static vt_status prepare(vt_session *s, int64_t n, int64_t h, int64_t w, vt_erro
         if (status != VT_OK) {
             return status;
         }
-        if (!allocate_prepared(s, &fresh) || !grow_arena(s, plan_bytes(&fresh.plan))) {
+        size_t bytes = plan_bytes(&fresh.plan);
+        if (!allocate_prepared(s, &fresh) || !grow_arena(s, bytes)) {
             clear_prepared(s, &fresh);
             return vt_error_set(error, VT_ERR_MEMORY, "out of memory: %zu bytes of activations",
-                                plan_bytes(&fresh.plan));
+                                bytes);
         }
         if (s->current == p) {
             s->current = NULL;

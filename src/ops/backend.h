@@ -122,6 +122,8 @@ struct vt_backend {
     /* Measures the highest rate of multiply-adds in GFLOP/s (a fraction of a second); NULL:
      * unknown. */
     double (*peak)(const vt_backend *backend, vt_dtype dtype, int threads);
+    /* Measures at what rate memory is copied, in GB/s read and written together; NULL: unknown. */
+    double (*copy_rate)(const vt_backend *backend, int threads);
 };
 
 /* Packs as row-major f32 in host memory: all of the reference, the vectors of the fast CPU side. */

@@ -11,4 +11,7 @@ extern const vt_impl vt_cpu_linear, vt_cpu_conv2d, vt_cpu_norm, vt_cpu_attention
 /* vt_backend.peak */
 double vt_cpu_peak(const vt_backend *backend, vt_dtype dtype, int threads);
 
+/* vt_backend.copy_rate */
+double vt_cpu_copy_rate(const vt_backend *backend, int threads);
+
 #endif

@@ -40,7 +40,7 @@ static const vt_impl *const attention_impls[] = {&vt_cpu_attention, &vt_ref_atte
                 [VT_OP_DEFORM_PATCHES] = ONLY(vt_ref_deform_patches),                              \
             },                                                                                     \
         .refuse_dtype = refuse_dtype, .pack = vt_cpu_pack, .peak = vt_cpu_peak,                    \
-        .kernels = &vt_cpu_kernels_##isa,                                                          \
+        .copy_rate = vt_cpu_copy_rate, .kernels = &vt_cpu_kernels_##isa,                           \
     }
 
 static const vt_backend backend_portable = CPU_BACKEND(portable);
