@@ -251,6 +251,14 @@ static void test_names_are_taken(void **state)
                  "swin_tiny_patch4_window7_224");
     expect_status(vt_context_register(ctx, &toy, &error), VT_OK, &error);
     expect_error(vt_context_register(ctx, &toy, &error), VT_ERR_ARGUMENT, &error, "toy");
+    static const vt_variant tagged[] = {{.name = "toy_strong.other"}}; /* not the same name */
+    const vt_family *family = NULL;
+    other.variants = tagged;
+    expect_status(vt_context_register(ctx, &other, &error), VT_OK, &error);
+    assert_ptr_equal(vt_variant_find(ctx, "toy_strong.other", &family), &tagged[0]);
+    assert_ptr_equal(family, &other);
+    assert_ptr_equal(vt_variant_find(ctx, "toy_strong.in1k", &family), &toy_variants[1]);
+    assert_ptr_equal(family, &toy);
     vt_context *second = test_context("ref"); /* another context knows nothing of it */
     assert_null(vt_variant_find(second, "toy", NULL));
     expect_status(vt_context_register(second, &toy, &error), VT_OK, &error);
@@ -308,7 +316,7 @@ static void test_wrong_binding(void **state)
         {"rank", "w: the shape is not possible", VT_ERR_ARGUMENT},
         {"overflow", "w: the shape is not possible", VT_ERR_ARGUMENT},
         {"derived", "w: not a valid derived parameter", VT_ERR_ARGUMENT},
-        {"heads", "window_attention: 7 channels, 2 heads", VT_ERR_ARGUMENT},
+        {"heads", "attention: 7 channels, 2 heads", VT_ERR_ARGUMENT},
         {"deep", "nested too deeply", VT_ERR_LIMIT},
         {"long", "too long", VT_ERR_LIMIT},
     };

@@ -9,10 +9,12 @@
 #include "vertebra/layers/classifier.h"
 #include "vertebra/layers/conv.h"
 #include "vertebra/layers/conv_mlp.h"
+#include "vertebra/layers/convnext_block.h"
 #include "vertebra/layers/mlp.h"
 #include "vertebra/layers/patch_embed.h"
 #include "vertebra/layers/patch_merge.h"
 #include "vertebra/layers/position_encoding.h"
+#include "vertebra/layers/stage_output.h"
 #include "vertebra/layers/window_attention.h"
 
 #endif

@@ -17,7 +17,8 @@ typedef struct vt_model vt_model;
  * range. `family` may be NULL. */
 const vt_variant *vt_variant_at(const vt_context *context, size_t i, const vt_family **family);
 
-/* The variant of that name; a timm tag behind a dot ("....ms_in1k") is ignored. NULL: unknown. */
+/* The variant of that name; where there is none, a timm tag behind a dot ("....ms_in1k") is
+ * ignored. NULL: unknown. */
 const vt_variant *vt_variant_find(const vt_context *context, const char *name,
                                   const vt_family **family);
 

@@ -3,14 +3,27 @@
 
 vt_classifier vt_classifier_bind(vt_binder *binder, const vt_classifier_settings *s)
 {
-    vt_classifier layer = {.has_norm = s->norm != NULL, .pool_first = s->pool_first};
+    vt_classifier layer = {
+        .has_norm = s->norm != NULL, .pool_first = s->pool_first, .hidden_act = s->hidden_act};
     if (s->norm) {
         layer.norm = vt_norm_bind(binder, s->norm, s->channels, s->eps);
     }
     if (s->classes > 0) {
-        layer.head = vt_linear_bind(binder, s->head, s->channels, s->classes, true);
+        int width = s->hidden_name ? s->hidden : s->channels;
+        if (s->hidden_name) {
+            layer.hidden = vt_linear_bind(binder, s->hidden_name, s->channels, width, true);
+        }
+        layer.head = vt_linear_bind(binder, s->head, width, s->classes, !s->no_bias);
     }
     return layer;
+}
+
+static vt_value forward_head(vt_builder *b, const vt_classifier *layer, vt_value x)
+{
+    if (layer->hidden.weight.id) {
+        x = vt_linear_forward(b, &layer->hidden, x, layer->hidden_act);
+    }
+    return vt_linear_forward(b, &layer->head, x, VT_ACT_NONE);
 }
 
 void vt_classifier_forward(vt_builder *b, const vt_classifier *layer, vt_value x)
@@ -22,7 +35,7 @@ void vt_classifier_forward(vt_builder *b, const vt_classifier *layer, vt_value x
     }
     vt_output(b, "embedding", pooled);
     if (layer->head.weight.id) {
-        vt_output(b, "logits", vt_linear_forward(b, &layer->head, pooled, VT_ACT_NONE));
-        vt_output(b, "cam", vt_linear_forward(b, &layer->head, normed, VT_ACT_NONE));
+        vt_output(b, "logits", forward_head(b, layer, pooled));
+        vt_output(b, "cam", forward_head(b, layer, normed));
     }
 }

@@ -30,11 +30,11 @@ const vt_variant *vt_variant_at(const vt_context *context, size_t i, const vt_fa
     return NULL;
 }
 
-const vt_variant *vt_variant_find(const vt_context *context, const char *name,
-                                  const vt_family **family)
+/* The variant whose name is the first `length` characters. */
+static const vt_variant *find_name(const vt_context *context, const char *name, size_t length,
+                                   const vt_family **family)
 {
     const vt_variant *v;
-    size_t length = strcspn(name, ".");
     for (size_t i = 0; (v = vt_variant_at(context, i, family)) != NULL; i++) {
         if (strlen(v->name) == length && strncmp(v->name, name, length) == 0) {
             return v;
@@ -43,12 +43,19 @@ const vt_variant *vt_variant_find(const vt_context *context, const char *name,
     return NULL;
 }
 
+const vt_variant *vt_variant_find(const vt_context *context, const char *name,
+                                  const vt_family **family)
+{
+    const vt_variant *exact = find_name(context, name, strlen(name), family);
+    return exact ? exact : find_name(context, name, strcspn(name, "."), family);
+}
+
 vt_status vt_context_register(vt_context *context, const vt_family *family, vt_error *error)
 {
     for (size_t i = 0; i < family->variant_count; i++) {
-        if (vt_variant_find(context, family->variants[i].name, NULL)) {
-            return vt_error_set(error, VT_ERR_ARGUMENT, "there is a model '%s' already",
-                                family->variants[i].name);
+        const char *name = family->variants[i].name;
+        if (find_name(context, name, strlen(name), NULL)) {
+            return vt_error_set(error, VT_ERR_ARGUMENT, "there is a model '%s' already", name);
         }
     }
     return vt_context_add_family(context, family)
