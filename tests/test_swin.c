@@ -11,10 +11,8 @@
 #include <cmocka.h>
 #include <jansson.h>
 
-#include "backbones/family.h"
-#include "core/context.h"
-#include "model/binder.h"
 #include "support/model_compare.h"
+#include "support/model_fixture.h"
 #include "support/model_nano_v2.h"
 
 static json_t *fixtures;
@@ -22,9 +20,8 @@ static json_t *fixtures;
 static int set_up(void **state)
 {
     (void)state;
-    json_error_t why;
-    fixtures = json_load_file("tests/fixtures/swin/logits.json", 0, &why);
-    return fixtures ? 0 : -1;
+    fixtures = fixture_open("swin");
+    return 0;
 }
 
 static int tear_down(void **state)
@@ -32,28 +29,6 @@ static int tear_down(void **state)
     (void)state;
     json_decref(fixtures);
     return 0;
-}
-
-static const json_t *member(const json_t *object, const char *key)
-{
-    const json_t *value = json_object_get(object, key);
-    if (!value) {
-        fail_msg("logits.json: '%s' is missing", key);
-    }
-    return value;
-}
-
-static double number(const json_t *object, const char *key)
-{
-    return json_number_value(member(object, key));
-}
-
-static void floats(const json_t *array, float *out, size_t count)
-{
-    assert_true(json_array_size(array) >= count);
-    for (size_t i = 0; i < count; i++) {
-        out[i] = (float)json_number_value(json_array_get(array, i));
-    }
 }
 
 /* ---- one case -------------------------------------------------------------------------------- */
@@ -85,97 +60,16 @@ static bool rule_of(const char *name, vt_window_rule *rule)
     return true;
 }
 
-static void check_row(const json_t *row, const float *logits, size_t classes, const float *pooled,
-                      const char *what)
-{
-    enum { FIRST = 32, POOLED = 8 };
-    float want[FIRST + 2], got[FIRST + 2], want_pooled[POOLED];
-    double l2 = 0, sum = 0;
-    size_t argmax = 0;
-    for (size_t i = 0; i < classes; i++) {
-        l2 += (double)logits[i] * (double)logits[i];
-        sum += (double)logits[i];
-        argmax = logits[i] > logits[argmax] ? i : argmax;
-    }
-    floats(member(row, "logits"), want, FIRST);
-    memcpy(got, logits, FIRST * sizeof *got);
-    want[FIRST] = (float)number(row, "max");
-    got[FIRST] = logits[argmax];
-    want[FIRST + 1] = (float)number(row, "max_abs"); /* the tolerance is relative to it */
-    got[FIRST + 1] = want[FIRST + 1];
-    compare(got, want, FIRST + 2, TOLERANCE_NETWORK_F32, "%s: logits", what);
-    assert_int_equal(argmax, (size_t)number(row, "argmax"));
-    expect_near(sqrt(l2), number(row, "l2"), 1e-5 * number(row, "l2"), what);
-    expect_near(sum, number(row, "sum"), 1e-6 * (double)classes * number(row, "max_abs"), what);
-    floats(member(row, "pooled"), want_pooled, POOLED);
-    compare(pooled, want_pooled, POOLED, 2 * TOLERANCE_NETWORK_F32, "%s: pooled", what);
-}
-
-/* Map after a stage of the first picture. */
-static void check_stage(const json_t *stage, const network_output *got, const char *what)
-{
-    const json_t *shape = member(stage, "shape");
-    assert_int_equal(got->h, json_integer_value(json_array_get(shape, 0)));
-    assert_int_equal(got->w, json_integer_value(json_array_get(shape, 1)));
-    assert_int_equal(got->c, json_integer_value(json_array_get(shape, 2)));
-    size_t count = (size_t)(got->h * got->w * got->c);
-    double sum = 0, magnitude = 0, largest = 0;
-    for (size_t i = 0; i < count; i++) {
-        sum += (double)got->data[i];
-        magnitude += fabs((double)got->data[i]);
-        largest = fmax(largest, fabs((double)got->data[i]));
-    }
-    double slack = TOLERANCE_NETWORK_F32 * largest;
-    const double pairs[4][2] = {{sum / (double)count, number(stage, "mean")},
-                                {magnitude / (double)count, number(stage, "mean_abs")},
-                                {(double)got->data[0], number(stage, "first")},
-                                {(double)got->data[count - 1], number(stage, "last")}};
-    for (int i = 0; i < 4; i++) {
-        expect_near(pairs[i][0], pairs[i][1], slack, what);
-    }
-}
-
-static void check_case(const vt_model *model, const json_t *k, const char *device)
-{
-    static const char *const outputs[] = {"logits", "embedding", "C2", "C3", "C4", "C5"};
-    vt_session *session = NULL;
-    vt_error error = {0};
-    vt_session_settings settings = {.outputs = outputs, .output_count = 6};
-    int64_t batch = (int64_t)number(k, "batch");
-    char what[160];
-    snprintf(what, sizeof what, "%s, rule %s, %dx%d on %s", json_string_value(member(k, "model")),
-             json_string_value(member(k, "rule")), (int)number(k, "h"), (int)number(k, "w"),
-             device);
-    expect_status(vt_session_create(&session, model, &settings, &error), VT_OK, &error);
-    forward_picture(session, batch, (int64_t)number(k, "h"), (int64_t)number(k, "w"));
-    network_output logits = take_output(session, "logits");
-    network_output pooled = take_output(session, "embedding");
-    assert_int_equal(logits.n, batch);
-    for (int64_t i = 0; i < batch; i++) {
-        check_row(json_array_get(member(k, "rows"), (size_t)i), logits.data + i * logits.c,
-                  (size_t)logits.c, pooled.data + i * pooled.c, what);
-    }
-    for (size_t i = 0; i < 4; i++) {
-        network_output map = take_output(session, outputs[2 + i]);
-        char stage[200];
-        snprintf(stage, sizeof stage, "%s: stage %zu", what, i);
-        check_stage(json_array_get(member(k, "stages"), i), &map, stage);
-        free(map.data);
-    }
-    free(logits.data);
-    free(pooled.data);
-    vt_session_destroy(&session);
-}
-
 /* Multiply-adds of a case, roughly: enough to know how long it takes. */
 static double work(const json_t *k)
 {
-    double width = number(member(k, "config"), "embed_dim"), blocks = 0;
-    const json_t *depths = member(member(k, "config"), "depths");
+    double width = fixture_number(fixture_member(k, "config"), "embed_dim"), blocks = 0;
+    const json_t *depths = fixture_member(fixture_member(k, "config"), "depths");
     for (size_t i = 0; i < 4; i++) {
         blocks += json_number_value(json_array_get(depths, i));
     }
-    return number(k, "h") * number(k, "w") * number(k, "batch") / 16 * width * width * 12 * blocks;
+    return fixture_number(k, "h") * fixture_number(k, "w") * fixture_number(k, "batch") / 16 *
+           width * width * 12 * blocks;
 }
 
 /* Cases of at most `most` multiply-adds. */
@@ -187,14 +81,17 @@ static int check_cases(const char *device, double most)
     json_t *k;
     int done = 0;
     expect_status(vt_context_register(context, &nano_v2_family, &error), VT_OK, &error);
-    json_array_foreach(member(fixtures, "cases"), i, k) {
+    json_array_foreach(fixture_member(fixtures, "cases"), i, k) {
         vt_window_rule rule;
-        if (work(k) > most || !rule_of(json_string_value(member(k, "rule")), &rule)) {
+        const char *name = fixture_text(k, "model"), *rule_name = fixture_text(k, "rule");
+        int h = (int)fixture_number(k, "h"), w = (int)fixture_number(k, "w");
+        char what[160];
+        if (work(k) > most || !rule_of(rule_name, &rule)) {
             continue;
         }
-        vt_model *model = golden_model(context, library_name(json_string_value(member(k, "model"))),
-                                       rule, (int)number(k, "h"), (int)number(k, "w"));
-        check_case(model, k, device);
+        snprintf(what, sizeof what, "%s, rule %s, %dx%d on %s", name, rule_name, h, w, device);
+        vt_model *model = golden_model(context, library_name(name), rule, h, w);
+        fixture_check(model, k, what);
         vt_model_destroy(&model);
         done++;
     }
@@ -308,28 +205,10 @@ static void test_parameter_counts(void **state)
     (void)state;
     vt_context *context = test_context("ref");
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
-        const vt_family *family;
-        const vt_variant *v = vt_variant_find(context, counts[i].model, &family);
-        assert_non_null(v);
-        vt_bind_settings s = {.classes = v->classes, .image_height = v->preprocess.height,
-                              .image_width = v->preprocess.width, .window_rule = VT_WINDOW_PAD};
-        vt_binder binder;
-        void *network = calloc(1, family->network_size);
-        assert_int_equal(vt_binder_init(&binder, vt_context_allocator(context)), VT_OK);
-        family->bind(&binder, v, &s, network);
-        expect_status(binder.status, VT_OK, &binder.error);
-        int64_t parameters = 0;
-        size_t tensors = 0;
-        for (size_t k = 1; k < binder.slot_count; k++) {
-            if (!binder.slots[k].derive) {
-                parameters += binder.slots[k].rows * binder.slots[k].cols;
-                tensors++;
-            }
-        }
-        assert_int_equal(parameters, counts[i].parameters);
+        size_t tensors;
+        assert_int_equal(variant_parameters(context, counts[i].model, &tensors),
+                         counts[i].parameters);
         assert_true(counts[i].tensors == 0 || tensors == counts[i].tensors);
-        vt_binder_clear(&binder);
-        free(network);
     }
     vt_context_destroy(&context);
 }

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "model_fixture.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "backbones/family.h"
+#include "core/context.h"
+#include "model/binder.h"
+#include "model_compare.h"
+#include "model_golden.h"
+
+/* ---- JSON ------------------------------------------------------------------------------------ */
+
+json_t *fixture_load(const char *path)
+{
+    json_error_t why;
+    json_t *root = json_load_file(path, 0, &why);
+    if (!root) {
+        fail_msg("%s: %s", path, why.text);
+    }
+    return root;
+}
+
+json_t *fixture_open(const char *family)
+{
+    char path[128];
+    snprintf(path, sizeof path, "tests/fixtures/%s/logits.json", family);
+    return fixture_load(path);
+}
+
+const json_t *fixture_member(const json_t *object, const char *key)
+{
+    const json_t *value = json_object_get(object, key);
+    if (!value) {
+        fail_msg("'%s' is missing", key);
+    }
+    return value;
+}
+
+double fixture_number(const json_t *object, const char *key)
+{
+    return json_number_value(fixture_member(object, key));
+}
+
+const char *fixture_text(const json_t *object, const char *key)
+{
+    return json_string_value(fixture_member(object, key));
+}
+
+static void floats(const json_t *array, float *out, size_t count)
+{
+    assert_true(json_array_size(array) >= count);
+    for (size_t i = 0; i < count; i++) {
+        out[i] = (float)json_number_value(json_array_get(array, i));
+    }
+}
+
+/* ---- one case -------------------------------------------------------------------------------- */
+
+static void check_row(const json_t *row, const float *logits, size_t classes, const float *pooled,
+                      const char *what)
+{
+    enum { FIRST = 32, POOLED = 8 };
+    float want[FIRST + 2], got[FIRST + 2], want_pooled[POOLED];
+    double l2 = 0, sum = 0;
+    size_t argmax = 0;
+    for (size_t i = 0; i < classes; i++) {
+        l2 += (double)logits[i] * (double)logits[i];
+        sum += (double)logits[i];
+        argmax = logits[i] > logits[argmax] ? i : argmax;
+    }
+    floats(fixture_member(row, "logits"), want, FIRST);
+    memcpy(got, logits, FIRST * sizeof *got);
+    want[FIRST] = (float)fixture_number(row, "max");
+    got[FIRST] = logits[argmax];
+    want[FIRST + 1] = (float)fixture_number(row, "max_abs"); /* the tolerance is relative to it */
+    got[FIRST + 1] = want[FIRST + 1];
+    compare(got, want, FIRST + 2, TOLERANCE_NETWORK_F32, "%s: logits", what);
+    assert_int_equal(argmax, (size_t)fixture_number(row, "argmax"));
+    expect_near(sqrt(l2), fixture_number(row, "l2"), 1e-5 * fixture_number(row, "l2"), what);
+    expect_near(sum, fixture_number(row, "sum"),
+                1e-6 * (double)classes * fixture_number(row, "max_abs"), what);
+    floats(fixture_member(row, "pooled"), want_pooled, POOLED);
+    compare(pooled, want_pooled, POOLED, 2 * TOLERANCE_NETWORK_F32, "%s: pooled", what);
+}
+
+/* Map after a stage of the first picture. */
+static void check_stage(const json_t *stage, const network_output *got, const char *what)
+{
+    const json_t *shape = fixture_member(stage, "shape");
+    assert_int_equal(got->h, json_integer_value(json_array_get(shape, 0)));
+    assert_int_equal(got->w, json_integer_value(json_array_get(shape, 1)));
+    assert_int_equal(got->c, json_integer_value(json_array_get(shape, 2)));
+    size_t count = (size_t)(got->h * got->w * got->c);
+    double sum = 0, magnitude = 0, largest = 0;
+    for (size_t i = 0; i < count; i++) {
+        sum += (double)got->data[i];
+        magnitude += fabs((double)got->data[i]);
+        largest = fmax(largest, fabs((double)got->data[i]));
+    }
+    double slack = TOLERANCE_NETWORK_F32 * largest;
+    const double pairs[4][2] = {{sum / (double)count, fixture_number(stage, "mean")},
+                                {magnitude / (double)count, fixture_number(stage, "mean_abs")},
+                                {(double)got->data[0], fixture_number(stage, "first")},
+                                {(double)got->data[count - 1], fixture_number(stage, "last")}};
+    for (int i = 0; i < 4; i++) {
+        expect_near(pairs[i][0], pairs[i][1], slack, what);
+    }
+}
+
+/* The name of the output that a stage is. */
+static const char *stage_name(const json_t *stage, size_t i)
+{
+    static const char *const names[] = {"C2", "C3", "C4", "C5"};
+    const char *own = json_string_value(json_object_get(stage, "output"));
+    assert_true(own || i < 4);
+    return own ? own : names[i];
+}
+
+static void check_rows(const vt_session *session, const json_t *rows, int64_t batch,
+                       const char *what)
+{
+    network_output logits = take_output(session, "logits");
+    network_output pooled = take_output(session, "embedding");
+    assert_int_equal(logits.n, batch);
+    assert_int_equal(json_array_size(rows), batch);
+    for (int64_t i = 0; i < batch; i++) {
+        check_row(json_array_get(rows, (size_t)i), logits.data + i * logits.c, (size_t)logits.c,
+                  pooled.data + i * pooled.c, what);
+    }
+    free(logits.data);
+    free(pooled.data);
+}
+
+void fixture_check(const vt_model *model, const json_t *k, const char *what)
+{
+    const char *outputs[VT_MAX_OUTPUTS];
+    const json_t *rows = json_object_get(k, "rows"), *stages = fixture_member(k, "stages"), *stage;
+    vt_session *session = NULL;
+    vt_error error = {0};
+    vt_session_settings settings = {.outputs = outputs};
+    int64_t batch = (int64_t)fixture_number(k, "batch");
+    size_t i;
+    assert_true(rows || json_array_size(stages) > 0);
+    if (rows) {
+        outputs[settings.output_count++] = "logits";
+        outputs[settings.output_count++] = "embedding";
+    }
+    json_array_foreach(stages, i, stage)
+    {
+        outputs[settings.output_count++] = stage_name(stage, i);
+    }
+    expect_status(vt_session_create(&session, model, &settings, &error), VT_OK, &error);
+    forward_picture(session, batch, (int64_t)fixture_number(k, "h"),
+                    (int64_t)fixture_number(k, "w"));
+    if (rows) {
+        check_rows(session, rows, batch, what);
+    }
+    json_array_foreach(stages, i, stage)
+    {
+        network_output map = take_output(session, stage_name(stage, i));
+        char name[200];
+        snprintf(name, sizeof name, "%s: %s", what, stage_name(stage, i));
+        check_stage(stage, &map, name);
+        free(map.data);
+    }
+    vt_session_destroy(&session);
+}
+
+int fixture_check_all(const json_t *root, const char *device, double pixels)
+{
+    vt_context *context = test_context(device);
+    const json_t *k;
+    size_t i;
+    int done = 0;
+    json_array_foreach(fixture_member(root, "cases"), i, k)
+    {
+        int h = (int)fixture_number(k, "h"), w = (int)fixture_number(k, "w");
+        char what[160];
+        if (fixture_number(k, "batch") * h * w > pixels) {
+            continue;
+        }
+        snprintf(what, sizeof what, "%s, %dx%d on %s", fixture_text(k, "model"), h, w, device);
+        vt_model *model = golden_model(context, fixture_text(k, "model"), VT_WINDOW_PAD, h, w);
+        fixture_check(model, k, what);
+        vt_model_destroy(&model);
+        done++;
+    }
+    vt_context_destroy(&context);
+    return done;
+}
+
+/* ---- parameters ------------------------------------------------------------------------------ */
+
+int64_t variant_parameters(const vt_context *context, const char *name, size_t *tensors)
+{
+    const vt_family *family;
+    const vt_variant *v = vt_variant_find(context, name, &family);
+    assert_non_null(v);
+    vt_bind_settings s = {.classes = v->classes,
+                          .image_height = v->preprocess.height,
+                          .image_width = v->preprocess.width,
+                          .window_rule = VT_WINDOW_PAD};
+    vt_binder binder;
+    void *network = calloc(1, family->network_size);
+    assert_int_equal(vt_binder_init(&binder, vt_context_allocator(context)), VT_OK);
+    family->bind(&binder, v, &s, network);
+    expect_status(binder.status, VT_OK, &binder.error);
+    int64_t parameters = 0;
+    *tensors = 0;
+    for (size_t k = 1; k < binder.slot_count; k++) {
+        if (!binder.slots[k].derive) {
+            parameters += binder.slots[k].rows * binder.slots[k].cols;
+            ++*tensors;
+        }
+    }
+    vt_binder_clear(&binder);
+    free(network);
+    return parameters;
+}
+
+/* ---- names ----------------------------------------------------------------------------------- */
+
+/* Slice `part` of `parts` of the tensors `from` put one after the other. */
+static float *gathered(const model_writer *w, const json_t *from, int64_t part, int64_t parts,
+                       int64_t want)
+{
+    float *all = NULL;
+    int64_t count = 0;
+    size_t i;
+    const json_t *name;
+    json_array_foreach(from, i, name)
+    {
+        const written_tensor *t = writer_find(w, json_string_value(name));
+        if (!t) {
+            fail_msg("the network has no %s", json_string_value(name));
+        }
+        int64_t more = shape_elements(t->rank, t->shape);
+        all = realloc(all, (size_t)(count + more) * sizeof *all);
+        memcpy(all + count, t->data, (size_t)more * sizeof *all);
+        count += more;
+    }
+    assert_int_equal(count, parts * want);
+    memmove(all, all + part * want, (size_t)want * sizeof *all);
+    return all;
+}
+
+void fixture_rename(model_writer *out, const model_writer *canonical, const json_t *list)
+{
+    const json_t *row;
+    size_t i;
+    json_array_foreach(fixture_member(list, "keys"), i, row)
+    {
+        const json_t *from = json_object_get(row, "from"), *shape = fixture_member(row, "shape");
+        const char *key = fixture_text(row, "key");
+        int64_t extents[4], part = json_integer_value(json_object_get(row, "part"));
+        int64_t parts = json_integer_value(json_object_get(row, "parts"));
+        int rank = (int)json_array_size(shape);
+        assert_true(rank <= 4);
+        for (int a = 0; a < rank; a++) {
+            extents[a] = json_integer_value(json_array_get(shape, (size_t)a));
+        }
+        float *data =
+            from ? gathered(canonical, from, part, parts ? parts : 1, shape_elements(rank, extents))
+                 : golden_tensor(key, rank, extents);
+        writer_add(out, key, rank, extents, data);
+    }
+}
