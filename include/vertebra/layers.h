@@ -11,6 +11,7 @@
 #include "vertebra/layers/conv_mlp.h"
 #include "vertebra/layers/convnext_block.h"
 #include "vertebra/layers/mlp.h"
+#include "vertebra/layers/neighborhood_attention.h"
 #include "vertebra/layers/patch_embed.h"
 #include "vertebra/layers/patch_merge.h"
 #include "vertebra/layers/position_encoding.h"
