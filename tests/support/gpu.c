@@ -126,6 +126,7 @@ void gpu_free(void *pointer)
 void gpu_upload(void *dst, const void *src, size_t bytes)
 {
     MUST(driver.upload(address(dst), src, bytes));
+    MUST(driver.stream_wait(NULL)); /* the last piece may still be under way */
 }
 
 void gpu_download(void *dst, const void *src, size_t bytes)
