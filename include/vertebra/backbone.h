@@ -30,8 +30,9 @@ typedef struct vt_weight_desc {
     vt_weight_role role;
     int rank;
     int64_t shape[VT_WEIGHT_MAX_RANK];
-    /* SOURCE only: the file may have any number of rows (a bias table of another window). */
-    bool any_rows;
+    /* SOURCE only: the file may have any number of rows (a bias table of another window), or any
+     * lengths of the axes after the first (such a table [heads, height, width]). */
+    bool any_rows, any_size;
     /* Order of the columns inside the library: column i comes from column columns[i] of the file
      * (of a vector: element i from element columns[i]). NULL: as they are. Copied. */
     const int32_t *columns;
@@ -40,10 +41,11 @@ typedef struct vt_weight_desc {
 /* Declares a parameter. Returns its id; after a failure the binder keeps the first error. */
 vt_weight vt_bind(vt_binder *binder, const vt_weight_desc *desc);
 
-/* A loaded source of a derived parameter: `rows` is what the file has. */
+/* A loaded source of a derived parameter: `shape` is what the file has. */
 typedef struct vt_source_array {
     const float *data; /* rows * cols */
     int64_t rows, cols;
+    int64_t shape[VT_WEIGHT_MAX_RANK];
 } vt_source_array;
 
 /* Computes a derived parameter of `rows` x `cols` from its sources. */

@@ -117,8 +117,12 @@ vt_weight vt_bind(vt_binder *b, const vt_weight_desc *desc)
     if (b->status != VT_OK) {
         return (vt_weight){0};
     }
-    vt_slot slot = {
-        .role = desc->role, .rank = desc->rank, .rows = 1, .cols = 1, .any_rows = desc->any_rows};
+    vt_slot slot = {.role = desc->role,
+                    .rank = desc->rank,
+                    .rows = 1,
+                    .cols = 1,
+                    .any_rows = desc->any_rows,
+                    .any_size = desc->any_size};
     bool good = full_name(b, desc->name, name, sizeof name) && desc->rank >= 1 &&
                 desc->rank <= VT_WEIGHT_MAX_RANK;
     for (int i = 0; good && i < desc->rank; i++) {

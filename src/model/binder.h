@@ -13,7 +13,7 @@ typedef struct vt_slot {
     int rank;
     int64_t shape[VT_WEIGHT_MAX_RANK];
     int64_t rows, cols;
-    bool any_rows;
+    bool any_rows, any_size;
     const int32_t *columns;
     vt_derive_fn derive; /* NULL: stored */
     const void *user;

@@ -68,16 +68,16 @@ static vt_status derive(const slot_reader *base, const vt_binder *binder, float 
     vt_status status = VT_OK;
     *out = NULL;
     for (int i = 0; status == VT_OK && i < slot->source_count; i++) {
-        const vt_slot *s = &binder->slots[slot->sources[i].id];
-        int64_t rows =
-            s->any_rows && base->renamed ? vt_renamed_rows(base->renamed, s->name) : s->rows;
-        slot_reader reader = {base->allocator, base->renamed, s, NULL};
+        vt_slot s = binder->slots[slot->sources[i].id];
+        s = base->renamed ? vt_renamed_slot(base->renamed, &s) : s;
+        slot_reader reader = {base->allocator, base->renamed, &s, NULL};
         size_t elements;
-        blocks[i] = vt_mul_size((size_t)rows, (size_t)s->cols, &elements)
+        blocks[i] = vt_mul_size((size_t)s.rows, (size_t)s.cols, &elements)
                         ? vt_alloc_zero(base->allocator, elements, sizeof(float))
                         : NULL;
-        arrays[i] = (vt_source_array){blocks[i], rows, s->cols};
-        status = blocks[i] ? read_rows(&reader, 0, rows, blocks[i], error)
+        arrays[i] = (vt_source_array){.data = blocks[i], .rows = s.rows, .cols = s.cols};
+        memcpy(arrays[i].shape, s.shape, sizeof s.shape);
+        status = blocks[i] ? read_rows(&reader, 0, s.rows, blocks[i], error)
                            : vt_error_set(error, VT_ERR_MEMORY, "out of memory");
     }
     if (status == VT_OK) {
@@ -240,7 +240,8 @@ static void log_resized(const vt_model *m, const vt_renamed *renamed)
     int resized = 0;
     for (size_t i = 1; i < m->binder.slot_count; i++) {
         const vt_slot *s = &m->binder.slots[i];
-        resized += s->any_rows && vt_renamed_rows(renamed, s->name) != s->rows;
+        vt_slot file = vt_renamed_slot(renamed, s);
+        resized += memcmp(file.shape, s->shape, sizeof file.shape) != 0;
     }
     if (resized) {
         vt_log(m->context, VT_LOG_WARNING,

@@ -277,6 +277,23 @@ int64_t vt_renamed_rows(const vt_renamed *r, const char *name)
                                    : rows;
 }
 
+vt_slot vt_renamed_slot(const vt_renamed *r, const vt_slot *slot)
+{
+    vt_slot out = *slot;
+    const vt_piece *piece = slot->any_rows || slot->any_size ? find(r, slot->name) : NULL;
+    if (piece && slot->any_rows) {
+        out.rows = out.shape[0] = vt_renamed_rows(r, slot->name);
+    }
+    if (piece && slot->any_size) {
+        out.cols = 1;
+        for (int i = 1; i < slot->rank; i++) {
+            out.shape[i] = piece->entry->shape[i];
+            out.cols *= out.shape[i];
+        }
+    }
+    return out;
+}
+
 /* ---- checking -------------------------------------------------------------------------------- */
 
 static void shape_text(char *out, size_t size, int rank, const int64_t *shape)
@@ -325,6 +342,13 @@ static bool piece_fits(const vt_slot *slot, const vt_piece *piece)
     if (slot->any_rows) {
         return e->rank == 2 && slot->rank == 2 && have_shape[1] == want_shape[1] &&
                have_shape[0] > 0;
+    }
+    if (slot->any_size) {
+        bool fits = e->rank == slot->rank && have_shape[0] == want_shape[0];
+        for (int i = 1; fits && i < e->rank; i++) {
+            fits = have_shape[i] > 0;
+        }
+        return fits;
     }
     int have_rank = squeeze(e->rank, have_shape, have);
     return have_rank == squeeze(slot->rank, want_shape, want) &&

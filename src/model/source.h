@@ -40,6 +40,9 @@ bool vt_renamed_has(const void *renamed, const char *name);
 /* The rows of a canonical parameter in the file, or 0 when the file lacks it. */
 int64_t vt_renamed_rows(const vt_renamed *renamed, const char *name);
 
+/* The slot with the shape that the file has where the slot leaves it open (any_rows, any_size). */
+vt_slot vt_renamed_slot(const vt_renamed *renamed, const vt_slot *slot);
+
 /* Checks every stored slot against the file; reports all missing, mis-shaped and unexpected keys in
  * one message. Unexpected keys alone are no error: `unused` receives how many there are. */
 vt_status vt_renamed_check(vt_renamed *renamed, const vt_binder *binder, size_t *unused,

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Sizes of the picture that a network can take whose maps must divide into windows. */
+#ifndef VT_BACKBONES_SIZES_H
+#define VT_BACKBONES_SIZES_H
+
+#include "core/checked.h"
+#include "vertebra/ops.h"
+
+/* Convolutions and pools shrink an axis by `stride`, rounding up, to a length that `windows` must
+ * divide: multiples of stride * windows, or up to stride - 1 less. Where the input has another size
+ * the recording fails with a message that says this, and `hint`. */
+static inline bool vt_sizes_fit(vt_builder *b, int stride, int windows_h, int windows_w,
+                                const char *hint)
+{
+    vt_shape s = vt_value_shape(b, vt_input(b));
+    bool fit = vt_div_up(s.h, stride) % windows_h == 0 && vt_div_up(s.w, stride) % windows_w == 0;
+    if (!fit) {
+        vt_builder_fail(b, VT_ERR_ARGUMENT,
+                        "a picture of height %lld and width %lld does not divide into windows: the "
+                        "height must be a multiple of %d, the width of %d, or up to %d less%s",
+                        (long long)s.h, (long long)s.w, stride * windows_h, stride * windows_w,
+                        stride - 1, hint);
+    }
+    return fit;
+}
+
+#endif
