@@ -203,19 +203,25 @@ static const conv_case conv_cases[] = {
                         .pad_bottom = 3, .pad_right = 4, .act = VT_ACT_SILU}},
     {{1, 9, 6, 3}, 16, {.kernel_h = 4, .kernel_w = 4, .stride_h = 4, .stride_w = 4,
                         .dilation_h = 1, .dilation_w = 1, .pad_bottom = 3, .pad_right = 2}},
+    {{2, 7, 5, 12}, 9, {.kernel_h = 3, .kernel_w = 3, .stride_h = 1, .stride_w = 2,
+                        .dilation_h = 1, .dilation_w = 1, .pad_top = 1, .pad_left = 1,
+                        .pad_bottom = 1, .pad_right = 1, .groups = 3, .act = VT_ACT_SILU}},
+    {{1, 6, 6, 8}, 16, {.kernel_h = 2, .kernel_w = 2, .stride_h = 2, .stride_w = 2,
+                        .dilation_h = 1, .dilation_w = 1, .groups = 8}},
 };
 
 static void plain_conv(const conv_case *k, const float *w, const float *bias, vt_shape out,
                        const float *in, float *dst)
 {
     const vt_conv2d *c = &k->conv;
+    int64_t groups = c->groups > 1 ? c->groups : 1, channels = k->in.c / groups;
     for (int64_t i = 0; i < (int64_t)shape_count(out); i++) {
-        int64_t o = i % out.c, x = i / out.c % out.w, y = i / (out.c * out.w) % out.h;
+        int64_t o = i % out.c, first = o / (out.c / groups) * channels, x = i / out.c % out.w, y = i / (out.c * out.w) % out.h;
         double sum = (double)bias[o];
-        for (int64_t j = 0; j < c->kernel_h * c->kernel_w * k->in.c; j++) {
-            int64_t ch = j % k->in.c, kx = j / k->in.c % c->kernel_w;
-            int64_t ky = j / k->in.c / c->kernel_w;
-            sum += (double)w[o * c->kernel_h * c->kernel_w * k->in.c + j] *
+        for (int64_t j = 0; j < c->kernel_h * c->kernel_w * channels; j++) {
+            int64_t ch = first + j % channels, kx = j / channels % c->kernel_w;
+            int64_t ky = j / channels / c->kernel_w;
+            sum += (double)w[o * c->kernel_h * c->kernel_w * channels + j] *
                    pixel(in, k->in, i / (out.c * out.w * out.h),
                          y * c->stride_h + ky * c->dilation_h - c->pad_top,
                          x * c->stride_w + kx * c->dilation_w - c->pad_left, ch);
@@ -233,8 +239,9 @@ static void test_conv2d(void **state)
         test_program t;
         program_begin(&t, k->in);
         vt_conv2d c = k->conv;
-        int64_t cols = c.kernel_h * c.kernel_w * k->in.c;
+        int64_t cols = c.kernel_h * c.kernel_w * k->in.c / (c.groups > 1 ? c.groups : 1);
         c.weight = random_matrix(&t, k->out, cols, (uint32_t)i + 1);
+        t.matrix[c.weight.id] = c.groups <= 1;
         c.bias = random_vector(&t, k->out, (uint32_t)i + 2, 1.0f, 0.0f);
         vt_value y = vt_op_conv2d(&t.builder, vt_input(&t.builder), &c);
         vt_output(&t.builder, "y", y);

@@ -175,6 +175,18 @@ static void test_bad_convolutions(void **state)
     c.kernel_w = 4;
     expect_failure(vt_op_conv2d(b, vt_input(b), &c), VT_ERR_ARGUMENT, "54 columns");
     c = conv3x3(random_matrix(&t, 8, 54, 1));
+    c.groups = 4; /* of 6 channels */
+    expect_failure(vt_op_conv2d(b, vt_input(b), &c), VT_ERR_ARGUMENT, "6 channels in 4 groups");
+    c = conv3x3(random_matrix(&t, 8, 27, 1));
+    c.groups = 3; /* 6 channels are two each, not three */
+    expect_failure(vt_op_conv2d(b, vt_input(b), &c), VT_ERR_ARGUMENT, "27 columns");
+    c = conv3x3(random_matrix(&t, 8, 18, 1));
+    c.groups = 3;
+    expect_failure(vt_op_conv2d(b, vt_input(b), &c), VT_ERR_ARGUMENT, "8 channels in 3 groups");
+    c = conv3x3(random_matrix(&t, 8, 54, 1));
+    c.groups = -1;
+    expect_failure(vt_op_conv2d(b, vt_input(b), &c), VT_ERR_ARGUMENT, "conv2d");
+    c = conv3x3(random_matrix(&t, 8, 54, 1));
     c.dilation_h = 5; /* spans 11 of 9 rows */
     expect_failure(vt_op_conv2d(b, vt_input(b), &c), VT_ERR_ARGUMENT, "not possible");
 }

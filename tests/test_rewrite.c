@@ -142,6 +142,16 @@ static void conv_with_gaps(test_program *t)
     out_conv(t, &c);
 }
 
+static void conv_in_groups(test_program *t)
+{
+    vt_conv2d c = conv(t, 2, 2, 1);
+    c.weight = random_matrix(t, 6, 2 * 2 * CHANNELS / 2, 3);
+    c.groups = 2;
+    c.pad_bottom = c.pad_right = 1;
+    t->matrix[c.weight.id] = false;
+    out_conv(t, &c);
+}
+
 static void conv_that_is_no_square(test_program *t)
 {
     vt_conv2d c = conv(t, 2, 2, 1);
@@ -401,6 +411,7 @@ static const rewrite_case cases[] = {
     CASE(conv_padded_at_the_left, ALL, 1, 1, 0),
     CASE(conv_that_overlaps, ALL, 1, 1, 0),
     CASE(conv_with_gaps, ALL, 1, 1, 0),
+    CASE(conv_in_groups, ALL, 1, 1, 0),
     CASE(conv_that_is_no_square, ALL, 1, 1, 0),
     CASE(norm_then_linear, NORM_INTO_LINEAR, 2, 1, 1),
     CASE(norm_then_linear, ALL & ~(unsigned)NORM_INTO_LINEAR, 2, 2, 1),

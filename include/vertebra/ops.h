@@ -74,13 +74,16 @@ typedef struct vt_linear {
 
 /* Dense convolution: dst[n,y,x,o] = act(bias[o] + sum_{ky,kx,i} weight[o,ky,kx,i] *
  *   src[n, y*stride_h + ky*dilation_h - pad_top, x*stride_w + kx*dilation_w - pad_left, i]),
- * zero outside the map. */
+ * zero outside the map. With `groups`, which must divide in and out, output o sees only the in /
+ * groups channels of its own group, o div (out / groups); its weight is a vector (VT_WEIGHT_VECTOR)
+ * of that shape, not a matrix. */
 typedef struct vt_conv2d {
-    vt_weight weight; /* [out, kernel_h * kernel_w * in], columns in the order (ky, kx, in) */
+    vt_weight weight; /* [out, kernel_h * kernel_w * in / groups], columns as (ky, kx, in) */
     vt_weight bias;   /* [out], or none */
     vt_activation act;
     int kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w;
     int pad_top, pad_left, pad_bottom, pad_right;
+    int groups; /* 0 counts as 1 */
 } vt_conv2d;
 
 /* dst[n,y,x,c] = x[n,y,x,c] * scale[c] + shift[c]: a batch norm at inference, a layer scale. */
@@ -93,8 +96,8 @@ typedef struct vt_affine {
  *   dst[n,y,x,c] = residual[n,y,x,c] + affine(act(bias[c] + sum_{ky,kx} weight[ky * kernel_w + kx,
  * c]
  *     * src[n, y*stride_h + ky*dilation_h - pad_top, x*stride_w + kx*dilation_w - pad_left, c]))
- * zero outside the map; `conv` as above but for its weight, [kernel_h * kernel_w, c]. Layers leave
- * `affine` empty; the planner's rewrites fill it in, and the residual. */
+ * zero outside the map; `conv` as above but for its weight, [kernel_h * kernel_w, c], and without
+ * groups. Layers leave `affine` empty; the planner's rewrites fill it in, and the residual. */
 typedef struct vt_depthwise {
     vt_conv2d conv;
     vt_affine affine; /* after the activation; scale none: nothing */

@@ -142,6 +142,12 @@ static void mean_pool_run(const vt_exec *exec, const vt_record *r)
 
 const vt_impl vt_impl_cuda_mean_pool = {.name = "mean", .run = mean_pool_run};
 
+static const char *conv2d_refuse(const vt_plan_input *in, const vt_record *r)
+{
+    (void)in;
+    return r->as.conv2d.groups > 1 ? "it has groups" : NULL;
+}
+
 static size_t conv2d_scratch(const vt_plan_input *in, const vt_record *r)
 {
     vt_shape d = in->program->maps[r->dst.id].shape;
@@ -178,4 +184,5 @@ static void conv2d_run(const vt_exec *exec, const vt_record *r)
                             vt_cuda_stream_of(exec)->stream));
 }
 
-const vt_impl vt_impl_cuda_conv2d = {.name = "plain", .scratch = conv2d_scratch, .run = conv2d_run};
+const vt_impl vt_impl_cuda_conv2d = {
+    .name = "plain", .refuse = conv2d_refuse, .scratch = conv2d_scratch, .run = conv2d_run};

@@ -77,7 +77,7 @@ vt_affine vt_batch_norm_affine(vt_binder *b, const vt_batch_norm *norm, int chan
 
 /* Where each source lies in the list, or -1, and the sizes. */
 typedef struct fold {
-    int in, out, taps;
+    int in, out, taps; /* in: channels that an output sees */
     bool depthwise;
     int bias, before, after, gamma;
     float before_eps, after_eps;
@@ -107,14 +107,13 @@ static vt_status derive_weight(const void *user, const vt_source_array *sources,
     (void)error;
     const fold *f = user;
     const float *w = sources[0].data;
-    int in = f->depthwise ? 1 : f->in;
     for (int64_t o = 0; o < f->out; o++) {
         double shift, factor = behind(f, sources, o, &shift);
-        for (int64_t i = 0; i < in; i++) {
+        for (int64_t i = 0; i < f->in; i++) {
             double before =
                 f->before >= 0 ? norm_scale(sources + f->before, f->before_eps, i) : 1.0;
             for (int64_t t = 0; t < f->taps; t++) {
-                int64_t at = f->depthwise ? t * f->out + o : (o * f->taps + t) * in + i;
+                int64_t at = f->depthwise ? t * f->out + o : (o * f->taps + t) * f->in + i;
                 out[at] = (float)((double)*w++ * factor * before);
             }
         }
@@ -161,7 +160,7 @@ static int add_norm(vt_derived_desc *desc, const vt_batch_norm *n)
 static void bind_folded(vt_binder *b, const vt_conv_settings *s, vt_weight weight, vt_weight bias,
                         vt_conv_layer *layer)
 {
-    fold f = {.in = s->in,
+    fold f = {.in = s->depthwise ? 1 : s->in / layer->groups,
               .out = s->out,
               .taps = layer->kernel * layer->kernel,
               .depthwise = s->depthwise,
@@ -169,9 +168,10 @@ static void bind_folded(vt_binder *b, const vt_conv_settings *s, vt_weight weigh
               .before = -1,
               .after = -1,
               .gamma = -1};
-    int64_t columns = (int64_t)f.taps * s->in;
+    int64_t columns = (int64_t)f.taps * f.in;
+    bool vector = s->depthwise || layer->groups > 1;
     vt_derived_desc desc = {.name = "folded weight",
-                            .role = s->depthwise ? VT_WEIGHT_VECTOR : VT_WEIGHT_MATRIX,
+                            .role = vector ? VT_WEIGHT_VECTOR : VT_WEIGHT_MATRIX,
                             .rows = s->depthwise ? f.taps : s->out,
                             .cols = s->depthwise ? s->out : columns,
                             .derive = derive_weight,
@@ -214,21 +214,24 @@ vt_conv_layer vt_conv_bind(vt_binder *b, const char *name, const vt_conv_setting
                            .pad = s->pad,
                            .pad_to = at_least_1(s->pad_to),
                            .same = s->same,
+                           .groups = at_least_1(s->groups),
                            .depthwise = s->depthwise};
     if (s->in < 1 || s->out < 1 || (s->depthwise && s->in != s->out) ||
-        (s->before && (layer.kernel > 1 || s->depthwise))) {
-        vt_binder_fail(b, VT_ERR_ARGUMENT, "%s: %d to %d channels, kernel %d", name, s->in, s->out,
-                       layer.kernel);
+        (s->before && (layer.kernel > 1 || s->depthwise || layer.groups > 1)) ||
+        s->in % layer.groups || s->out % layer.groups || (s->depthwise && layer.groups > 1)) {
+        vt_binder_fail(b, VT_ERR_ARGUMENT, "%s: %d to %d channels, kernel %d, %d groups", name,
+                       s->in, s->out, layer.kernel, layer.groups);
         return layer;
     }
-    bool plain = layer.kernel == 1 && !s->depthwise && !s->before && !s->after && !s->gamma.id;
+    bool plain = layer.kernel == 1 && layer.groups == 1 && !s->depthwise && !s->before &&
+                 !s->after && !s->gamma.id;
+    int seen = s->depthwise ? 1 : s->in / layer.groups;
     vt_scope(b, "%s", name);
-    vt_weight weight = vt_bind(
-        b,
-        &(vt_weight_desc){.name = "weight",
-                          .role = plain ? VT_WEIGHT_MATRIX : VT_WEIGHT_SOURCE,
-                          .rank = layer.kernel > 1 ? 4 : 2,
-                          .shape = {s->out, s->depthwise ? 1 : s->in, layer.kernel, layer.kernel}});
+    vt_weight weight =
+        vt_bind(b, &(vt_weight_desc){.name = "weight",
+                                     .role = plain ? VT_WEIGHT_MATRIX : VT_WEIGHT_SOURCE,
+                                     .rank = layer.kernel > 1 ? 4 : 2,
+                                     .shape = {s->out, seen, layer.kernel, layer.kernel}});
     vt_weight bias = {0};
     if (s->bias) {
         bias = vt_bind(b, &(vt_weight_desc){.name = "bias",
@@ -263,7 +266,7 @@ static void pad_axis(const vt_conv_layer *l, int64_t size, int *before, int *aft
 
 vt_value vt_conv_forward(vt_builder *b, const vt_conv_layer *l, vt_value x, vt_activation act)
 {
-    if (l->kernel == 1 && l->stride == 1 && !l->depthwise) {
+    if (l->kernel == 1 && l->stride == 1 && l->groups == 1 && !l->depthwise) {
         return vt_op_linear(b, x, &(vt_linear){.weight = l->weight, .bias = l->bias, .act = act});
     }
     vt_shape s = vt_value_shape(b, x);
@@ -275,7 +278,8 @@ vt_value vt_conv_forward(vt_builder *b, const vt_conv_layer *l, vt_value x, vt_a
                       .stride_h = l->stride,
                       .stride_w = l->stride,
                       .dilation_h = l->dilation,
-                      .dilation_w = l->dilation};
+                      .dilation_w = l->dilation,
+                      .groups = l->groups};
     pad_axis(l, s.h, &conv.pad_top, &conv.pad_bottom);
     pad_axis(l, s.w, &conv.pad_left, &conv.pad_right);
     return l->depthwise ? vt_op_depthwise(b, x, &(vt_depthwise){.conv = conv})

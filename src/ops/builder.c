@@ -206,7 +206,8 @@ static vt_shape conv_shape(vt_builder *b, vt_shape s, const vt_conv2d *c, vt_op_
 {
     if (c->kernel_h < 1 || c->kernel_w < 1 || c->stride_h < 1 || c->stride_w < 1 ||
         c->dilation_h < 1 || c->dilation_w < 1 || c->pad_top < 0 || c->pad_left < 0 ||
-        c->pad_bottom < 0 || c->pad_right < 0) {
+        c->pad_bottom < 0 || c->pad_right < 0 || c->groups < 0 ||
+        (kind == VT_OP_DEPTHWISE && c->groups > 1)) {
         vt_builder_fail(b, VT_ERR_ARGUMENT, "%s: kernel, stride and dilation start at 1",
                         vt_op_name(kind));
         return (vt_shape){0, 0, 0, 0};
@@ -218,6 +219,15 @@ static vt_shape conv_shape(vt_builder *b, vt_shape s, const vt_conv2d *c, vt_op_
     return (vt_shape){s.n, h, w, s.c};
 }
 
+static bool groups_divide(vt_builder *b, int64_t channels, int groups)
+{
+    if (channels % groups) {
+        vt_builder_fail(b, VT_ERR_ARGUMENT, "conv2d: %lld channels in %d groups",
+                        (long long)channels, groups);
+    }
+    return channels % groups == 0;
+}
+
 vt_value vt_op_conv2d(vt_builder *b, vt_value x, const vt_conv2d *conv)
 {
     if (!operand(b, x, VT_OP_CONV2D)) {
@@ -227,8 +237,14 @@ vt_value vt_op_conv2d(vt_builder *b, vt_value x, const vt_conv2d *conv)
     if (d.c == 0) {
         return VT_NO_VALUE;
     }
-    d.c = matrix_rows(b, conv->weight, product(s.c, conv->kernel_h, conv->kernel_w), VT_OP_CONV2D);
-    if (d.c == 0 || !vector_fits(b, conv->bias, d.c, VT_OP_CONV2D)) {
+    int groups = conv->groups > 1 ? conv->groups : 1;
+    int64_t seen = product(s.c, conv->kernel_h, conv->kernel_w) / groups;
+    if (!groups_divide(b, s.c, groups)) {
+        return VT_NO_VALUE;
+    }
+    d.c = matrix_rows(b, conv->weight, seen, VT_OP_CONV2D);
+    if (d.c == 0 || !groups_divide(b, d.c, groups) ||
+        !vector_fits(b, conv->bias, d.c, VT_OP_CONV2D)) {
         return VT_NO_VALUE;
     }
     vt_record r = {.kind = VT_OP_CONV2D, .source = {x, VT_NO_VALUE, VT_NO_VALUE}};

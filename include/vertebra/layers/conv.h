@@ -32,6 +32,7 @@ typedef struct vt_conv_settings {
     bool same;      /* pads as TensorFlow's SAME: ceil(size / stride) outputs, the odd zero last */
     bool bias;      /* the file has one */
     bool depthwise; /* in = out, a kernel per channel */
+    int groups;     /* of channels that do not mix; 0 counts as 1 */
     const vt_batch_norm *before; /* kernel 1 only: at a border, padding comes between */
     const vt_batch_norm *after;
     vt_weight gamma; /* from vt_scale_bind, or none */
@@ -39,11 +40,11 @@ typedef struct vt_conv_settings {
 
 typedef struct vt_conv_layer {
     vt_weight weight, bias;
-    int kernel, stride, dilation, pad, pad_to;
+    int kernel, stride, dilation, pad, pad_to, groups;
     bool same, depthwise;
 } vt_conv_layer;
 
-/* Parameters `name`.weight [out, in, kernel, kernel] (depthwise [out, 1, kernel, kernel]),
+/* Parameters `name`.weight [out, in / groups, kernel, kernel] (depthwise [out, 1, kernel, kernel]),
  * `name`.bias [out]. */
 vt_conv_layer vt_conv_bind(vt_binder *binder, const char *name, const vt_conv_settings *settings);
 

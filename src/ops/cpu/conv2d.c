@@ -50,6 +50,12 @@ static vt_gemm describe(const vt_backend *backend, const vt_program *program, co
                      .dst_bf16 = vt_map_is_bf16(program, r->dst)};
 }
 
+static const char *conv2d_refuse(const vt_plan_input *in, const vt_record *r)
+{
+    (void)in;
+    return r->as.conv2d.groups > 1 ? "it has groups" : NULL;
+}
+
 static size_t conv2d_scratch(const vt_plan_input *in, const vt_record *r)
 {
     vt_gemm g =
@@ -70,4 +76,5 @@ static void conv2d_run(const vt_exec *exec, const vt_record *r)
     vt_gemm_run(&g, exec->scratch, exec->threads);
 }
 
-const vt_impl vt_cpu_conv2d = {.name = "panels", .scratch = conv2d_scratch, .run = conv2d_run};
+const vt_impl vt_cpu_conv2d = {
+    .name = "panels", .refuse = conv2d_refuse, .scratch = conv2d_scratch, .run = conv2d_run};

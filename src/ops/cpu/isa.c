@@ -17,6 +17,7 @@ static const char *refuse_dtype(vt_dtype dtype)
 }
 
 #define ONLY(impl) ((const vt_impl *const[]){&impl, NULL})
+static const vt_impl *const conv2d_impls[] = {&vt_cpu_conv2d, &vt_ref_conv2d, NULL};
 static const vt_impl *const attention_impls[] = {&vt_cpu_attention, &vt_ref_attention, NULL};
 #define CPU_BACKEND(isa)                                                                           \
     {                                                                                              \
@@ -24,7 +25,7 @@ static const vt_impl *const attention_impls[] = {&vt_cpu_attention, &vt_ref_atte
         .impls =                                                                                   \
             {                                                                                      \
                 [VT_OP_LINEAR] = ONLY(vt_cpu_linear),                                              \
-                [VT_OP_CONV2D] = ONLY(vt_cpu_conv2d),                                              \
+                [VT_OP_CONV2D] = conv2d_impls,                                                     \
                 [VT_OP_NORM] = ONLY(vt_cpu_norm),                                                  \
                 [VT_OP_ATTENTION] = attention_impls,                                               \
                 [VT_OP_ADD] = ONLY(vt_cpu_add),                                                    \
