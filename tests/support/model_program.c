@@ -8,26 +8,10 @@
 
 #include <cmocka.h>
 
+#include "blocks.h"
 #include "core/context.h"
 #include "model_compare.h"
 #include "random.h"
-
-enum { GUARD = 64, GUARD_BYTE = 0xA5 };
-
-static void *plain_alloc(void *user, size_t size, size_t alignment)
-{
-    (void)user;
-    void *p = NULL;
-    return posix_memalign(&p, alignment, size) == 0 ? p : NULL;
-}
-
-static void plain_free(void *user, void *pointer)
-{
-    (void)user;
-    free(pointer);
-}
-
-static const vt_allocator plain = {plain_alloc, plain_free, NULL};
 
 size_t shape_count(vt_shape s)
 {
@@ -37,7 +21,7 @@ size_t shape_count(vt_shape s)
 void program_begin(test_program *t, vt_shape input)
 {
     memset(t, 0, sizeof *t);
-    vt_program_init(&t->program, &plain);
+    vt_program_init(&t->program, &plain_allocator);
     t->builder = (vt_builder){.program = &t->program, .weights = t->shapes, .weight_count = 1};
     t->shapes[0].name = "none";
     assert_true(vt_builder_input(&t->builder, input));
@@ -95,31 +79,18 @@ vt_weight random_vector(test_program *t, int64_t count, uint32_t seed, float sca
 
 /* ---- running --------------------------------------------------------------------------------- */
 
-typedef struct weight_source {
-    const float *values;
-    int64_t cols;
-} weight_source;
-
-static vt_status read_rows(void *user, int64_t first, int64_t count, float *out, vt_error *error)
-{
-    (void)error;
-    const weight_source *s = user;
-    memcpy(out, s->values + first * s->cols, (size_t)(count * s->cols) * sizeof *out);
-    return VT_OK;
-}
-
 void program_pack(const test_program *t, vt_context *context, vt_weight_data *packed)
 {
     const vt_backend *backend = vt_context_backend(context);
     memset(packed, 0, PROGRAM_MAX_WEIGHTS * sizeof *packed);
     for (size_t i = 1; i < t->builder.weight_count; i++) {
-        weight_source source = {t->values[i], t->shapes[i].cols};
-        vt_row_source rows = {read_rows, &source};
+        array_rows values = {t->values[i], t->shapes[i].cols};
+        vt_row_source rows = array_source(&values);
         vt_error error = {0};
         packed[i] = (vt_weight_data){.rows = t->shapes[i].rows, .cols = t->shapes[i].cols};
         expect_status(backend->pack(backend, vt_context_allocator(context),
-                                    t->matrix[i] ? VT_USE_MATRIX : VT_USE_VECTOR, &rows,
-                                    &packed[i], &error),
+                                    t->matrix[i] ? VT_USE_MATRIX : VT_USE_VECTOR, &rows, &packed[i],
+                                    &error),
                       VT_OK, &error);
     }
 }
@@ -131,26 +102,7 @@ void program_unpack(vt_context *context, vt_weight_data *packed)
     }
 }
 
-static char *guarded(size_t bytes)
-{
-    char *block = plain_alloc(NULL, bytes + 2 * GUARD, 64);
-    assert_non_null(block);
-    memset(block, GUARD_BYTE, bytes + 2 * GUARD);
-    return block + GUARD;
-}
-
-static void release_guarded(char *data, size_t bytes, const char *what, size_t i)
-{
-    for (size_t k = 0; k < GUARD; k++) {
-        if ((unsigned char)data[bytes + k] != GUARD_BYTE ||
-            (unsigned char)(data - GUARD)[k] != GUARD_BYTE) {
-            fail_msg("something wrote outside %s %zu", what, i);
-        }
-    }
-    free(data - GUARD);
-}
-
-static program_result copy_outputs(const vt_program *p, char *const *maps)
+static program_result copy_outputs(const vt_program *p, void *const *maps)
 {
     program_result result = {.count = p->output_count};
     for (int i = 0; i < p->output_count; i++) {
@@ -182,20 +134,24 @@ program_result program_run(test_program *t, const char *device, unsigned rewrite
     expect_status(vt_plan_make(&plan, context, &t->program, t->shapes, VT_F32, &error), VT_OK,
                   &error);
     const vt_program *p = &plan.program;
-    char **maps = calloc(p->map_count, sizeof *maps);
-    assert_non_null(maps);
+    const vt_backend *backend = vt_context_backend(context);
+    test_block *blocks = calloc(p->map_count, sizeof *blocks);
+    void **maps = calloc(p->map_count, sizeof *maps);
+    assert_true(blocks && maps);
     for (size_t i = 0; i < p->map_count; i++) {
-        maps[i] = guarded(shape_count(p->maps[i].shape) * sizeof(float));
+        blocks[i] = block_make(backend, NULL, shape_count(p->maps[i].shape) * sizeof(float));
+        maps[i] = block_data(&blocks[i]);
     }
-    memcpy(maps[p->input.id], input, shape_count(p->maps[p->input.id].shape) * sizeof *input);
-    char *scratch = guarded(plan.scratch_bytes);
-    vt_run run = {.weights = packed, .maps = (void *const *)maps, .scratch = scratch};
+    block_write(&blocks[p->input.id], input);
+    test_block scratch = block_make(backend, NULL, plan.scratch_bytes);
+    vt_run run = {.weights = packed, .maps = maps, .scratch = block_data(&scratch)};
     expect_status(vt_plan_run(&plan, context, &run, &error), VT_OK, &error);
     program_result result = copy_outputs(p, maps);
     for (size_t i = 0; i < p->map_count; i++) {
-        release_guarded(maps[i], shape_count(p->maps[i].shape) * sizeof(float), "map", i);
+        block_release(&blocks[i], "map");
     }
-    release_guarded(scratch, plan.scratch_bytes, "scratch", 0);
+    block_release(&scratch, "scratch");
+    free(blocks);
     free(maps);
     vt_plan_clear(&plan);
     program_unpack(context, packed);

@@ -11,24 +11,8 @@
 
 #include <cmocka.h>
 
-#include "core/memory.h"
-
-enum { GUARD = 256, CANARY = 0xAB };
-
-static void *plain_alloc(void *user, size_t size, size_t alignment)
-{
-    (void)user;
-    void *p = NULL;
-    return posix_memalign(&p, alignment, size) == 0 ? p : NULL;
-}
-
-static void plain_free(void *user, void *pointer)
-{
-    (void)user;
-    free(pointer);
-}
-
-static const vt_allocator plain = {plain_alloc, plain_free, NULL};
+#include "blocks.h"
+#include "core/half.h"
 
 uint64_t op_seed(void)
 {
@@ -51,7 +35,7 @@ static float draw(uint64_t *state)
 
 static float *random_floats(op_case *c, int64_t count, float mean, float spread)
 {
-    float *x = vt_alloc(&plain, (size_t)count * sizeof *x);
+    float *x = vt_alloc(&plain_allocator, (size_t)count * sizeof *x);
     assert_non_null(x);
     for (int64_t i = 0; i < count; i++) {
         x[i] = mean + spread * draw(&c->seed);
@@ -67,7 +51,7 @@ int64_t op_elements(vt_shape s)
 void op_begin(op_case *c, uint64_t seed)
 {
     *c = (op_case){.seed = seed};
-    vt_program_init(&c->program, &plain);
+    vt_program_init(&c->program, &plain_allocator);
     c->builder = (vt_builder){.program = &c->program, .weights = c->shapes, .weight_count = 1};
 }
 
@@ -85,8 +69,8 @@ void op_clear(op_case *c)
 vt_value op_map(op_case *c, vt_shape shape, float mean, float spread)
 {
     vt_program *p = &c->program;
-    assert_true(vt_array_reserve(&plain, (void **)&p->maps, &p->map_capacity, p->map_count,
-                                 sizeof *p->maps));
+    assert_true(vt_array_reserve(&plain_allocator, (void **)&p->maps, &p->map_capacity,
+                                 p->map_count, sizeof *p->maps));
     assert_true(p->map_count < OP_MAX_MAPS);
     p->maps[p->map_count] = (vt_map){.shape = shape, .dtype = VT_F32};
     c->maps[p->map_count] = random_floats(c, op_elements(shape), mean, spread);
@@ -114,25 +98,30 @@ vt_weight op_matrix(op_case *c, int64_t rows, int64_t cols, float spread)
     return add_weight(c, rows, cols, 0.0f, spread, VT_USE_MATRIX);
 }
 
-static uint16_t to_bf16(float x)
+static void store(void *data, vt_dtype dtype, int64_t i, float x)
 {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+    if (dtype == VT_F32) {
+        ((float *)data)[i] = x;
+    } else {
+        ((uint16_t *)data)[i] = dtype == VT_BF16 ? vt_to_bf16(x) : vt_to_f16(x);
+    }
 }
 
-static float from_bf16(uint16_t h)
+static float load(const void *data, vt_dtype dtype, int64_t i)
 {
-    uint32_t bits = (uint32_t)h << 16;
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
+    if (dtype == VT_F32) {
+        return ((const float *)data)[i];
+    }
+    uint16_t half = ((const uint16_t *)data)[i];
+    return dtype == VT_BF16 ? vt_from_bf16(half) : vt_from_f16(half);
 }
 
-void op_round_bf16(float *values, int64_t count)
+void op_round(float *values, int64_t count, vt_dtype dtype)
 {
-    for (int64_t i = 0; i < count; i++) {
-        values[i] = from_bf16(to_bf16(values[i]));
+    for (int64_t i = 0; dtype != VT_F32 && i < count; i++) {
+        uint16_t half;
+        store(&half, dtype, 0, values[i]);
+        values[i] = load(&half, dtype, 0);
     }
 }
 
@@ -140,119 +129,263 @@ void op_set_dtype(op_case *c, vt_value map, vt_dtype dtype)
 {
     vt_map *m = &c->program.maps[map.id];
     m->dtype = dtype;
-    if (dtype == VT_BF16 && c->maps[map.id]) {
-        op_round_bf16(c->maps[map.id], op_elements(m->shape));
+    if (c->maps[map.id]) {
+        op_round(c->maps[map.id], op_elements(m->shape), dtype);
     }
 }
 
-typedef struct row_reader {
-    const float *data;
-    int64_t cols;
-} row_reader;
-
-static vt_status read_rows(void *user, int64_t first, int64_t count, float *out, vt_error *error)
+vt_value op_dst(const op_case *c)
 {
-    (void)error;
-    const row_reader *r = user;
-    memcpy(out, r->data + first * r->cols, (size_t)(count * r->cols) * sizeof *out);
-    return VT_OK;
+    assert_int_equal(c->program.record_count, 1);
+    return c->program.records[0].dst;
 }
 
-/* A block with a guard band on either side; the middle is aligned. */
-static char *guarded(size_t bytes)
+int64_t op_count(const op_case *c)
 {
-    char *block = vt_alloc(&plain, bytes + 2 * GUARD);
-    assert_non_null(block);
-    memset(block, CANARY, bytes + 2 * GUARD);
-    return block + GUARD;
+    return op_elements(c->program.maps[op_dst(c).id].shape);
 }
 
-static void check_guards(const char *middle, size_t bytes, const char *what)
+static vt_plan_input plan_input(const op_case *c, const op_where *where)
 {
-    for (int i = 0; i < GUARD; i++) {
-        if ((unsigned char)middle[i - GUARD] != CANARY ||
-            (unsigned char)middle[bytes + (size_t)i] != CANARY) {
-            fail_msg("%s: the guard band was written to", what);
+    return (vt_plan_input){where->backend, &c->program, c->shapes, where->dtype, where->threads};
+}
+
+int op_accepting(const op_case *c, const op_where *where, const vt_impl *impls[OP_MAX_IMPLS])
+{
+    const vt_record *r = &c->program.records[0];
+    vt_plan_input in = plan_input(c, where);
+    int count = 0;
+    for (const vt_impl *const *i = where->backend->impls[r->kind]; i && *i; i++) {
+        if (!(*i)->refuse || !(*i)->refuse(&in, r)) {
+            assert_true(count < OP_MAX_IMPLS);
+            impls[count++] = *i;
         }
     }
+    if (count == 0 && where->backend->impls[r->kind]) {
+        fail_msg("%s: every implementation of %s refuses", where->backend->name,
+                 vt_op_name(r->kind));
+    }
+    return count;
 }
 
-static void *make_map(const op_case *c, size_t id, size_t *bytes)
+/* A map as the backend keeps it, in host memory. */
+static void *map_image(const op_case *c, size_t id, size_t *bytes)
 {
     vt_map m = c->program.maps[id];
     int64_t count = op_elements(m.shape);
     *bytes = (size_t)count * vt_dtype_size(m.dtype);
-    char *data = guarded(*bytes);
+    void *image = vt_alloc(&plain_allocator, *bytes);
+    assert_non_null(image);
     for (int64_t i = 0; c->maps[id] && i < count; i++) {
-        if (m.dtype == VT_BF16) {
-            ((uint16_t *)(void *)data)[i] = to_bf16(c->maps[id][i]);
-        } else {
-            ((float *)(void *)data)[i] = c->maps[id][i];
-        }
+        store(image, m.dtype, i, c->maps[id][i]);
     }
-    return data;
+    return image;
 }
 
-static float *widened(const void *data, vt_map m)
+static test_block make_map(const op_case *c, const op_where *where, size_t id)
 {
-    int64_t count = op_elements(m.shape);
-    float *out = vt_alloc(&plain, (size_t)count * sizeof *out);
-    assert_non_null(out);
-    for (int64_t i = 0; i < count; i++) {
-        out[i] =
-            m.dtype == VT_BF16 ? from_bf16(((const uint16_t *)data)[i]) : ((const float *)data)[i];
+    size_t bytes;
+    void *image = map_image(c, id, &bytes);
+    test_block block = block_make(where->backend, where->stream, bytes);
+    if (c->maps[id]) {
+        block_write(&block, image);
     }
+    free(image);
+    return block;
+}
+
+/* Fails when a source has changed; returns the destination as f32, NULL for a source. */
+static float *take_map(const op_case *c, size_t id, test_block *block)
+{
+    size_t bytes;
+    void *image = map_image(c, id, &bytes), *found = vt_alloc(&plain_allocator, bytes);
+    float *out = NULL;
+    assert_non_null(found);
+    block_read(block, found, "map");
+    if (c->maps[id]) {
+        if (memcmp(image, found, bytes) != 0) {
+            fail_msg("source %d was written to", (int)id);
+        }
+    } else {
+        vt_map m = c->program.maps[id];
+        int64_t count = op_elements(m.shape);
+        out = vt_alloc(&plain_allocator, (size_t)count * sizeof *out);
+        assert_non_null(out);
+        for (int64_t i = 0; i < count; i++) {
+            out[i] = load(found, m.dtype, i);
+        }
+    }
+    free(image);
+    free(found);
+    block_release(block, "map");
     return out;
 }
 
-static void pack_weights(const op_case *c, const vt_backend *backend, vt_dtype dtype,
-                         vt_weight_data *packed)
+static void pack_weights(const op_case *c, const op_where *where, vt_weight_data *packed)
 {
     for (size_t i = 1; i < c->builder.weight_count; i++) {
-        row_reader reader = {c->weights[i], c->shapes[i].cols};
-        vt_row_source source = {read_rows, &reader};
+        array_rows rows = {c->weights[i], c->shapes[i].cols};
+        vt_row_source source = array_source(&rows);
         vt_error error = {0};
         packed[i] = (vt_weight_data){.rows = c->shapes[i].rows,
                                      .cols = c->shapes[i].cols,
-                                     .dtype = c->uses[i] == VT_USE_MATRIX ? dtype : VT_F32};
-        if (backend->pack(backend, &plain, c->uses[i], &source, &packed[i], &error) != VT_OK) {
+                                     .dtype = c->uses[i] == VT_USE_MATRIX ? where->dtype : VT_F32};
+        if (where->backend->pack(where->backend, &plain_allocator, c->uses[i], &source, &packed[i],
+                                 &error) != VT_OK) {
             fail_msg("pack: %s", error.message);
         }
     }
 }
 
-float *op_run(const op_case *c, const vt_backend *backend, vt_dtype dtype, int threads)
+static const vt_impl *first_accepting(const op_case *c, const op_where *where)
+{
+    const vt_impl *impls[OP_MAX_IMPLS];
+    assert_true(op_accepting(c, where, impls) > 0);
+    return impls[0];
+}
+
+float *op_run(const op_case *c, const op_where *where)
 {
     const vt_record *r = &c->program.records[0];
-    assert_int_equal(c->program.record_count, 1);
-    vt_weight_data packed[OP_MAX_WEIGHTS] = {{0}};
-    pack_weights(c, backend, dtype, packed);
-    void *maps[OP_MAX_MAPS];
-    size_t bytes[OP_MAX_MAPS];
-    for (size_t i = 0; i < c->program.map_count; i++) {
-        maps[i] = make_map(c, i, &bytes[i]);
+    const vt_backend *backend = where->backend;
+    const vt_impl *impl = where->impl ? where->impl : first_accepting(c, where);
+    vt_plan_input in = plan_input(c, where);
+    vt_error error = {0};
+    void *choice = NULL, *maps[OP_MAX_MAPS];
+    if (impl->choose && impl->choose(&in, r, &plain_allocator, &choice, &error) != VT_OK) {
+        fail_msg("%s: %s", impl->name, error.message);
     }
-    vt_plan_input in = {backend, &c->program, c->shapes, dtype, threads};
-    const vt_impl *impl = backend->impls[r->kind][0];
-    assert_true(!impl->refuse || !impl->refuse(&in, r));
-    size_t scratch_bytes = impl->scratch ? impl->scratch(&in, r) : 0;
-    char *scratch = guarded(scratch_bytes);
+    vt_weight_data packed[OP_MAX_WEIGHTS] = {{0}};
+    pack_weights(c, where, packed);
+    test_block blocks[OP_MAX_MAPS];
+    for (size_t i = 0; i < c->program.map_count; i++) {
+        blocks[i] = make_map(c, where, i);
+        maps[i] = block_data(&blocks[i]);
+    }
+    test_block scratch =
+        block_make(backend, where->stream, impl->scratch ? impl->scratch(&in, r) : 0);
     vt_exec exec = {.backend = backend,
                     .program = &c->program,
                     .weights = packed,
                     .maps = maps,
-                    .scratch = scratch,
-                    .threads = threads};
+                    .scratch = block_data(&scratch),
+                    .threads = where->threads,
+                    .stream = where->stream,
+                    .choice = choice,
+                    .error = &error};
     impl->run(&exec, r);
-    check_guards(scratch, scratch_bytes, "scratch");
-    float *out = widened(maps[r->dst.id], c->program.maps[r->dst.id]);
-    for (size_t i = 0; i < c->program.map_count; i++) {
-        check_guards(maps[i], bytes[i], "map");
-        free((char *)maps[i] - GUARD);
+    if (exec.status != VT_OK) {
+        fail_msg("%s: %s", impl->name, error.message);
     }
-    free(scratch - GUARD);
+    block_release(&scratch, "scratch");
+    float *out = NULL;
+    for (size_t i = 0; i < c->program.map_count; i++) {
+        float *values = take_map(c, i, &blocks[i]);
+        out = values ? values : out;
+    }
     for (size_t i = 1; i < c->builder.weight_count; i++) {
-        free(packed[i].data);
+        vt_backend_release(backend, &plain_allocator, packed[i].data);
+    }
+    vt_free(&plain_allocator, choice);
+    return out;
+}
+
+/* ---- what is expected ------------------------------------------------------------------------ */
+
+float *op_reference(op_case *c)
+{
+    vt_program *p = &c->program;
+    vt_dtype types[OP_MAX_MAPS];
+    for (size_t i = 0; i < p->map_count; i++) {
+        types[i] = p->maps[i].dtype;
+        p->maps[i].dtype = VT_F32;
+    }
+    float *out = op_run(c, &(op_where){&vt_backend_ref, NULL, VT_F32, 1, NULL});
+    for (size_t i = 0; i < p->map_count; i++) {
+        p->maps[i].dtype = types[i];
+    }
+    return out;
+}
+
+static void copy_vector(op_case *to, vt_weight *w, const op_case *from)
+{
+    if (w->id > 0) {
+        int64_t count = from->shapes[w->id].rows * from->shapes[w->id].cols;
+        vt_weight own = op_vector(to, count, 0, 0);
+        memcpy(to->weights[own.id], from->weights[w->id], (size_t)count * sizeof(float));
+        *w = own;
+    }
+}
+
+/* The norm of a linear record's input as a record of its own. */
+static void normalise_source(op_case *c)
+{
+    op_case norm;
+    vt_linear *p = &c->program.records[0].as.linear;
+    vt_shape s = c->program.maps[c->program.records[0].source[0].id].shape;
+    float *x = c->maps[c->program.records[0].source[0].id];
+    size_t bytes = (size_t)op_elements(s) * sizeof *x;
+    op_begin(&norm, 0);
+    vt_value copy = op_map(&norm, s, 0, 1);
+    memcpy(norm.maps[0], x, bytes);
+    vt_norm own = p->norm;
+    copy_vector(&norm, &own.scale, c);
+    copy_vector(&norm, &own.shift, c);
+    vt_op_norm(&norm.builder, copy, &own);
+    float *rows = op_reference(&norm);
+    memcpy(x, rows, bytes);
+    free(rows);
+    op_clear(&norm);
+    p->norm_place = VT_NORM_NONE;
+}
+
+/* A case with copies of the data, whose program is shared. */
+static op_case copy_data(const op_case *c)
+{
+    op_case copy = *c;
+    for (size_t i = 0; i < c->program.map_count; i++) {
+        size_t bytes = (size_t)op_elements(c->program.maps[i].shape) * sizeof(float);
+        copy.maps[i] = c->maps[i] ? vt_alloc(&plain_allocator, bytes) : NULL;
+        if (c->maps[i]) {
+            memcpy(copy.maps[i], c->maps[i], bytes);
+        }
+    }
+    for (size_t i = 1; i < c->builder.weight_count; i++) {
+        size_t bytes = (size_t)(c->shapes[i].rows * c->shapes[i].cols) * sizeof(float);
+        copy.weights[i] = vt_alloc(&plain_allocator, bytes);
+        memcpy(copy.weights[i], c->weights[i], bytes);
+    }
+    return copy;
+}
+
+float *op_naive(const op_case *c, vt_dtype dtype)
+{
+    op_case copy = copy_data(c);
+    vt_record *r = &copy.program.records[0], saved = *r;
+    vt_map dst = c->program.maps[r->dst.id];
+    if (r->kind == VT_OP_LINEAR && r->as.linear.norm_place == VT_NORM_INPUT &&
+        r->as.linear.patch <= 1) {
+        normalise_source(&copy);
+    }
+    bool multiplies = false;
+    for (size_t i = 1; i < copy.builder.weight_count; i++) {
+        if (copy.uses[i] == VT_USE_MATRIX) {
+            op_round(copy.weights[i], copy.shapes[i].rows * copy.shapes[i].cols, dtype);
+            multiplies = true;
+        }
+    }
+    if (multiplies) { /* the operand; a residual stays as it is */
+        int32_t x = r->source[0].id;
+        op_round(copy.maps[x], op_elements(copy.program.maps[x].shape), dtype);
+    }
+    float *out = op_reference(&copy);
+    op_round(out, op_elements(dst.shape), dst.dtype);
+    *r = saved;
+    for (int i = 0; i < OP_MAX_MAPS; i++) {
+        free(copy.maps[i]);
+    }
+    for (int i = 0; i < OP_MAX_WEIGHTS; i++) {
+        free(copy.weights[i]);
     }
     return out;
 }
@@ -269,4 +402,27 @@ double op_distance(const float *a, const float *b, int64_t count)
         largest = fabs((double)b[i]) > largest ? fabs((double)b[i]) : largest;
     }
     return largest > 0 ? worst / largest : worst;
+}
+
+void op_expect_close(const op_where *where, const op_case *c, const char *name, const float *got,
+                     const float *want, double limit)
+{
+    int64_t count = op_count(c), at = 0;
+    double d = op_distance(got, want, count);
+    if (d <= limit) {
+        return;
+    }
+    for (int64_t i = 0; i < count; i++) {
+        double e = fabs((double)got[i] - (double)want[i]);
+        if (!(e <= fabs((double)got[at] - (double)want[at]))) {
+            at = i;
+        }
+    }
+    const vt_record *r = &c->program.records[0];
+    fail_msg("%s '%s', %s '%s' %s, %s to %s: off by %.3g, limit %.3g; [%lld] is %.9g, want %.9g",
+             vt_op_name(r->kind), name, where->backend->name,
+             where->impl ? where->impl->name : "best", vt_dtype_name(where->dtype),
+             vt_dtype_name(c->program.maps[r->source[0].id].dtype),
+             vt_dtype_name(c->program.maps[r->dst.id].dtype), d, limit, (long long)at,
+             (double)got[at], (double)want[at]);
 }

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One record on its own: random maps and weights, run by any backend without a session, with guard
- * bands around what it writes. */
+/* One record on its own: random maps and weights, run by any implementation of any backend without
+ * a session, with guard bands around what it writes. */
 #ifndef VT_TESTS_OP_CHECK_H
 #define VT_TESTS_OP_CHECK_H
 
 #include "ops/backend.h"
 
-enum { OP_MAX_MAPS = 8, OP_MAX_WEIGHTS = 16 };
+enum { OP_MAX_MAPS = 8, OP_MAX_WEIGHTS = 16, OP_MAX_IMPLS = 8 };
 
 /* A program of one record, with the data of its source maps and weights as f32. */
 typedef struct op_case {
@@ -18,6 +18,15 @@ typedef struct op_case {
     float *maps[OP_MAX_MAPS];
     uint64_t seed;
 } op_case;
+
+/* Where and how a record is run. */
+typedef struct op_where {
+    const vt_backend *backend;
+    const vt_impl *impl; /* NULL: the first that accepts the record */
+    vt_dtype dtype;      /* of the matrices */
+    int threads;
+    void *stream; /* of a device, from vt_device_ops.open */
+} op_where;
 
 /* The seed of this run: VT_TEST_SEED, or the clock; printed once. */
 uint64_t op_seed(void);
@@ -33,16 +42,34 @@ vt_weight op_matrix(op_case *c, int64_t rows, int64_t cols, float spread);
 /* Gives a source or destination map a type; the data of a source is rounded to it. */
 void op_set_dtype(op_case *c, vt_value map, vt_dtype dtype);
 
-/* Rounds `count` values to bf16 and back. */
-void op_round_bf16(float *values, int64_t count);
+/* Rounds `count` values to a type and back. */
+void op_round(float *values, int64_t count, vt_dtype dtype);
+
+/* The destination of the one record, and its elements. */
+vt_value op_dst(const op_case *c);
+int64_t op_count(const op_case *c);
+
+/* Implementations of the record that do not refuse it, best first; returns how many. The test fails
+ * when there are some and all refuse: the last of a list takes everything. */
+int op_accepting(const op_case *c, const op_where *where, const vt_impl *impls[OP_MAX_IMPLS]);
 
 /* Runs the one record; returns the destination as f32 (free it). Fails the test when a guard band
- * or a source was written to. `dtype` is that of the matrices. With `image` >= 0 only that image of
- * the batch is run. */
-float *op_run(const op_case *c, const vt_backend *backend, vt_dtype dtype, int threads);
+ * or a source was written to. */
+float *op_run(const op_case *c, const op_where *where);
+
+/* What the record is in f32: the reference on f32 maps that hold the same values. */
+float *op_reference(op_case *c);
+
+/* The plainest computation in `dtype`: sources, matrices and result rounded, sums in f32. The norm
+ * before a product is rounded as a map of its own would be. */
+float *op_naive(const op_case *c, vt_dtype dtype);
 
 /* Largest |a - b| over largest |b|; NaN or infinity in `a` where `b` has none gives infinity. */
 double op_distance(const float *a, const float *b, int64_t count);
+
+/* Fails the test, with the place and both values, when the distance is beyond `limit`. */
+void op_expect_close(const op_where *where, const op_case *c, const char *name, const float *got,
+                     const float *want, double limit);
 
 int64_t op_elements(vt_shape s);
 

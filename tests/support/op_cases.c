@@ -1,0 +1,439 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "op_cases.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "tolerance.h"
+
+static float spread_of(const op_entry *e)
+{
+    return e->spread > 0 ? e->spread : 1.0f;
+}
+
+/* ---- builders -------------------------------------------------------------------------------- */
+
+typedef struct linear_with {
+    int64_t out;
+    int patch; /* 0: 1 */
+    vt_activation act;
+    vt_norm_place norm;
+    bool bias, affine, residual;
+} linear_with;
+
+static void build_linear(op_case *c, const op_entry *e, vt_shape s)
+{
+    const linear_with *k = e->with;
+    int patch = k->patch > 1 ? k->patch : 1;
+    vt_shape d = {s.n, (s.h + patch - 1) / patch, (s.w + patch - 1) / patch, k->out};
+    int64_t in = s.c * patch * patch;
+    int64_t width = k->norm == VT_NORM_OUTPUT ? k->out : in;
+    vt_value x = op_map(c, s, e->mean, spread_of(e));
+    vt_value residual = k->residual ? op_map(c, d, 0, 1) : VT_NO_VALUE;
+    vt_linear p = {.act = k->act, .norm_place = k->norm, .patch = patch, .norm.eps = 1e-5f};
+    p.weight = op_matrix(c, k->out, in, 1.0f / sqrtf((float)in));
+    p.bias = k->bias ? op_vector(c, k->out, 0, 0.5f * spread_of(e)) : (vt_weight){0};
+    p.norm.scale = k->affine ? op_vector(c, width, 1, 0.2f) : (vt_weight){0};
+    p.norm.shift = k->affine ? op_vector(c, width, 0, 0.2f) : (vt_weight){0};
+    vt_op_linear(&c->builder, x, &p);
+    if (c->program.record_count == 1) {
+        c->program.records[0].source[1] = residual;
+    }
+}
+
+typedef struct conv_with {
+    int64_t out;
+    int kernel[2], stride[2], dilation[2]; /* h, w */
+    int pad[4];                            /* top, left, bottom, right */
+    vt_activation act;
+    bool no_bias;
+} conv_with;
+
+static void build_conv(op_case *c, const op_entry *e, vt_shape s)
+{
+    const conv_with *k = e->with;
+    vt_conv2d p = {.act = k->act,
+                   .kernel_h = k->kernel[0],
+                   .kernel_w = k->kernel[1],
+                   .stride_h = k->stride[0],
+                   .stride_w = k->stride[1],
+                   .dilation_h = k->dilation[0],
+                   .dilation_w = k->dilation[1],
+                   .pad_top = k->pad[0],
+                   .pad_left = k->pad[1],
+                   .pad_bottom = k->pad[2],
+                   .pad_right = k->pad[3]};
+    vt_value x = op_map(c, s, e->mean, spread_of(e));
+    int64_t depth = (int64_t)p.kernel_h * p.kernel_w * s.c;
+    p.weight = op_matrix(c, k->out, depth, 1.0f / sqrtf((float)depth));
+    p.bias = k->no_bias ? (vt_weight){0} : op_vector(c, k->out, 0, 0.5f);
+    vt_op_conv2d(&c->builder, x, &p);
+}
+
+static const bool affine = true; /* `with` of a norm that has scale and shift */
+
+static void build_norm(op_case *c, const op_entry *e, vt_shape s)
+{
+    vt_value x = op_map(c, s, e->mean, spread_of(e));
+    vt_norm p = {.eps = 1e-5f};
+    if (e->with) {
+        p.scale = op_vector(c, s.c, 1, 0.3f);
+        p.shift = op_vector(c, s.c, 0, 0.3f);
+    }
+    vt_op_norm(&c->builder, x, &p);
+}
+
+static void build_add(op_case *c, const op_entry *e, vt_shape s)
+{
+    vt_value a = op_map(c, s, e->mean, spread_of(e)), b = op_map(c, s, 0, 1);
+    vt_op_add(&c->builder, a, b);
+}
+
+static void build_space_to_depth(op_case *c, const op_entry *e, vt_shape s)
+{
+    const int *block = e->with;
+    vt_op_space_to_depth(&c->builder, op_map(c, s, e->mean, spread_of(e)), *block);
+}
+
+static void build_mean_pool(op_case *c, const op_entry *e, vt_shape s)
+{
+    vt_op_mean_pool(&c->builder, op_map(c, s, e->mean, spread_of(e)));
+}
+
+typedef struct attention_with {
+    int heads, width, v_width; /* v_width 0: width */
+    int window[2], shift[2];   /* h, w */
+    vt_roll roll;
+    bool bias, cosine, pad;
+    bool separate; /* three maps, channels that nobody reads */
+} attention_with;
+
+static void build_attention(op_case *c, const op_entry *e, vt_shape s)
+{
+    const attention_with *k = e->with;
+    int v_width = k->v_width > 0 ? k->v_width : k->width;
+    vt_attention p = {.heads = k->heads, .scale = 1.0f / sqrtf((float)k->width)};
+    int qk = k->heads * k->width, v = k->heads * v_width;
+    if (k->separate) {
+        s.c = qk + 3;
+        p.q = (vt_heads){op_map(c, s, e->mean, 2), 3, k->width};
+        s.c = qk;
+        p.k = (vt_heads){op_map(c, s, 0, 2), 0, k->width};
+        s.c = qk + v;
+        p.v = (vt_heads){op_map(c, s, 0, 2), qk, v_width};
+    } else {
+        s.c = 2 * qk + v;
+        p.q = (vt_heads){op_map(c, s, e->mean, 2), 0, k->width};
+        p.k = (vt_heads){p.q.map, qk, k->width};
+        p.v = (vt_heads){p.q.map, 2 * qk, v_width};
+    }
+    p.pattern = (vt_pattern){VT_PATTERN_WINDOW, k->window[0], k->window[1],
+                             k->shift[0],       k->shift[1],  k->roll};
+    int table = (2 * k->window[0] - 1) * (2 * k->window[1] - 1);
+    p.bias = k->bias ? op_vector(c, k->heads * table, 0, 2) : (vt_weight){0};
+    p.temperature = k->cosine ? op_vector(c, k->heads, 3, 2) : (vt_weight){0};
+    p.pad = k->pad ? op_vector(c, s.c, 0, 1) : (vt_weight){0};
+    vt_op_attention(&c->builder, &p);
+}
+
+/* ---- the table ------------------------------------------------------------------------------- */
+
+#define PAIR(y, x)                                                                                 \
+    {                                                                                              \
+        y, x                                                                                       \
+    }
+#define EACH(x)                                                                                    \
+    {                                                                                              \
+        x, x                                                                                       \
+    }
+#define AROUND(x)     .pad = {x, x, x, x}
+#define SHIFTED(y, x) .shift = {y, x}
+#define LINEAR(outputs, ...)                                                                       \
+    .build = build_linear, .with = &(const linear_with)                                            \
+    {                                                                                              \
+        .out = outputs, __VA_ARGS__                                                                \
+    }
+#define CONV(outputs, size, step, spread, ...)                                                     \
+    .build = build_conv, .with = &(const conv_with)                                                \
+    {                                                                                              \
+        .out = outputs, .kernel = size, .stride = step, .dilation = spread, __VA_ARGS__            \
+    }
+#define ATTENTION(count, qk, v, size, ...)                                                         \
+    .build = build_attention, .with = &(const attention_with)                                      \
+    {                                                                                              \
+        .heads = count, .width = qk, .v_width = v, .window = size, __VA_ARGS__                     \
+    }
+#define BLOCK(size)                                                                                \
+    .build = build_space_to_depth, .with = &(const int)                                            \
+    {                                                                                              \
+        size                                                                                       \
+    }
+#define NORM      .build = build_norm
+#define AFFINE    .build = build_norm, .with = &affine
+#define ADD       .build = build_add
+#define MEAN_POOL .build = build_mean_pool
+
+#define GELU       .act = VT_ACT_GELU
+#define GELU_TANH  .act = VT_ACT_GELU_TANH
+#define SILU       .act = VT_ACT_SILU
+#define RELU       .act = VT_ACT_RELU
+#define NORM_IN    .norm = VT_NORM_INPUT, .affine = true
+#define NORM_OUT   .norm = VT_NORM_OUTPUT, .affine = true
+#define BIAS       .bias = true
+#define NO_BIAS    .no_bias = true
+#define RESIDUAL   .residual = true
+#define PAD        .pad = true
+#define COSINE     .cosine = true
+#define SEPARATE   .separate = true
+#define MAP_ROLLED .roll = VT_ROLL_MAP
+#define HALF_IN    .src_half = true
+#define HALF_OUT   .dst_half = true
+
+const op_entry op_entries[] = {
+    {"one", {1, 1, 1, 1}, LINEAR(1, BIAS)},
+    {"plain", {1, 5, 7, 24}, LINEAR(64)},
+    {"primes", {3, 7, 13, 37}, LINEAR(53, GELU, BIAS, RESIDUAL)},
+    {"one row, odd", {1, 1, 1, 37}, LINEAR(53, BIAS)},
+    {"one row, odd, everything", {1, 1, 1, 61}, LINEAR(43, GELU, BIAS, NORM_IN, RESIDUAL)},
+    {"rows of 8", {3, 3, 5, 8}, LINEAR(8, BIAS, RESIDUAL)},
+    {"norm", {1, 14, 14, 96}, LINEAR(288, BIAS, NORM_IN)},
+    {"norm, no affine", {3, 5, 3, 40}, LINEAR(24, BIAS, .norm = VT_NORM_INPUT)},
+    {"norm half out", {1, 14, 9, 96}, LINEAR(288, BIAS, NORM_IN), HALF_OUT},
+    {"fc1", {1, 7, 7, 192}, LINEAR(768, GELU, BIAS, NORM_IN), HALF_OUT},
+    {"fc2", {1, 7, 7, 768}, LINEAR(192, BIAS, RESIDUAL), HALF_IN},
+    {"row of 4096 bytes", {1, 5, 6, 1024}, LINEAR(40, BIAS, RESIDUAL)},
+    {"half row of 4096 bytes", {1, 5, 6, 2048}, LINEAR(40, BIAS, RESIDUAL), HALF_IN, HALF_OUT},
+    {"odd half", {1, 4, 4, 33}, LINEAR(31, SILU, BIAS, RESIDUAL), HALF_IN, HALF_OUT},
+    {"tanh gelu", {3, 5, 5, 64}, LINEAR(96, GELU_TANH, BIAS)},
+    {"tanh gelu, no bias", {1, 5, 5, 64}, LINEAR(96, GELU_TANH)},
+    {"tanh gelu, residual", {1, 5, 5, 64}, LINEAR(96, GELU_TANH, BIAS, RESIDUAL)},
+    {"gelu, no bias", {1, 5, 5, 64}, LINEAR(96, GELU)},
+    {"silu", {3, 5, 5, 64}, LINEAR(96, SILU, BIAS)},
+    {"relu", {3, 5, 5, 64}, LINEAR(96, RELU, BIAS)},
+    {"relu, no bias", {1, 5, 5, 64}, LINEAR(96, RELU)},
+    {"relu, residual", {1, 5, 5, 64}, LINEAR(96, RELU, BIAS, RESIDUAL)},
+    {"merge", {3, 9, 11, 12}, LINEAR(24, .patch = 2, NORM_IN)},
+    {"merge, wide", {1, 9, 11, 96}, LINEAR(192, .patch = 2, NORM_IN)},
+    {"stem", {1, 30, 41, 3}, LINEAR(96, .patch = 4, BIAS)},
+    {"stem with norm", {3, 8, 12, 3}, LINEAR(96, .patch = 4, BIAS, NORM_OUT)},
+    {"output norm", {3, 5, 7, 48}, LINEAR(70, RELU, BIAS, NORM_OUT, RESIDUAL)},
+    {"output norm half",
+     {1, 7, 7, 64},
+     LINEAR(96, GELU_TANH, BIAS, RESIDUAL, .norm = VT_NORM_OUTPUT),
+     HALF_IN,
+     HALF_OUT},
+    {"mean 1000", {1, 7, 7, 96}, LINEAR(64, BIAS, NORM_IN), .mean = 1000},
+    {"large", {1, 3, 5, 40}, LINEAR(40, GELU, BIAS), .spread = 1e4f},
+    {"tiny", {1, 3, 5, 40}, LINEAR(40, SILU, BIAS), .spread = 1e-18f},
+    {"head", {1, 1, 1, 768}, LINEAR(1000, BIAS)},
+    {"head of a batch", {3, 1, 1, 768}, LINEAR(1000, BIAS)},
+
+    {"1x1", {3, 5, 7, 13}, CONV(19, EACH(1), EACH(1), EACH(1))},
+    {"1x1 stride 2", {1, 5, 7, 16}, CONV(24, EACH(1), EACH(2), EACH(1), NO_BIAS)},
+    {"1x1 of one pixel", {1, 1, 1, 8}, CONV(8, EACH(1), EACH(1), EACH(1))},
+    {"3x3", {3, 9, 12, 32}, CONV(64, EACH(3), EACH(1), EACH(1), AROUND(1), RELU)},
+    {"3x3 stride 2", {3, 9, 12, 5}, CONV(19, EACH(3), EACH(2), EACH(1), AROUND(1), GELU)},
+    {"3x3 half",
+     {1, 9, 12, 16},
+     CONV(19, EACH(3), EACH(2), EACH(1), AROUND(1), GELU),
+     HALF_IN,
+     HALF_OUT},
+    {"3x3 unpadded", {1, 9, 12, 8}, CONV(16, EACH(3), EACH(1), EACH(1), NO_BIAS)},
+    {"3x3 dilated", {1, 13, 11, 24}, CONV(32, EACH(3), EACH(1), EACH(2), AROUND(2), SILU)},
+    {"3x3 padded on one side",
+     {3, 8, 10, 16},
+     CONV(16, EACH(3), EACH(2), EACH(1), .pad = {0, 0, 1, 1})},
+    {"3x3 padded above", {1, 8, 10, 16}, CONV(16, EACH(3), EACH(1), EACH(1), .pad = {2, 0, 0, 1})},
+    {"3x3 of a picture", {3, 17, 15, 3}, CONV(32, EACH(3), EACH(2), EACH(1), AROUND(1), RELU)},
+    {"2x3", {1, 7, 9, 8}, CONV(8, PAIR(2, 3), PAIR(1, 2), EACH(1), AROUND(1), GELU_TANH)},
+    {"7x7 stem", {1, 33, 29, 3}, CONV(64, EACH(7), EACH(4), EACH(1), AROUND(3))},
+    {"7x7", {1, 14, 11, 16}, CONV(24, EACH(7), EACH(1), EACH(1), AROUND(3))},
+    {"7x5 dilated",
+     {1, 23, 31, 3},
+     CONV(19, PAIR(7, 5), PAIR(4, 3), PAIR(1, 2), .pad = {3, 2, 0, 4}, RELU)},
+    {"7x5 from 4x5",
+     {1, 4, 5, 3},
+     CONV(19, PAIR(7, 5), PAIR(4, 3), PAIR(1, 2), .pad = {3, 2, 0, 4}, RELU)},
+    {"kernel larger than the map", {1, 2, 3, 8}, CONV(8, EACH(5), EACH(1), EACH(1), AROUND(2))},
+
+    {"one", {1, 1, 1, 1}, AFFINE, .terms = 1},
+    {"odd", {3, 5, 3, 37}, AFFINE, .terms = 37},
+    {"3 channels", {3, 5, 3, 3}, NORM, .terms = 3},
+    {"8 channels", {1, 5, 3, 8}, AFFINE, .terms = 8},
+    {"half in", {1, 5, 3, 96}, AFFINE, HALF_IN, .terms = 96},
+    {"half out", {1, 5, 3, 99}, NORM, HALF_OUT, .terms = 96},
+    {"mean 1000", {1, 7, 7, 96}, AFFINE, .mean = 1000, .terms = 96},
+    {"768 channels", {3, 3, 3, 768}, AFFINE, .terms = 768},
+    {"wide", {1, 2, 3, 1536}, NORM, .terms = 1536},
+    {"4096 channels", {3, 1, 3, 4096}, AFFINE, .terms = 4096},
+    {"4095 channels", {1, 1, 3, 4095}, AFFINE, .terms = 4096},
+
+    {"one", {1, 1, 1, 1}, ADD},
+    {"odd", {3, 11, 13, 7}, ADD},
+    {"half in", {3, 11, 13, 7}, ADD, HALF_IN},
+    {"half out", {1, 11, 13, 17}, ADD, HALF_OUT},
+    {"wide", {3, 7, 7, 96}, ADD},
+
+    {"1", {1, 3, 5, 7}, BLOCK(1)},
+    {"2", {3, 8, 6, 5}, BLOCK(2)},
+    {"2 odd", {1, 7, 9, 5}, BLOCK(2)},
+    {"2 of 96", {3, 7, 9, 96}, BLOCK(2)},
+    {"4 half in", {1, 7, 9, 5}, BLOCK(4), HALF_IN},
+    {"3 half", {1, 7, 9, 5}, BLOCK(3), HALF_IN, HALF_OUT},
+    {"3 half out", {1, 7, 9, 5}, BLOCK(3), HALF_OUT},
+
+    {"one", {1, 1, 1, 1}, MEAN_POOL},
+    {"odd", {3, 7, 11, 101}, MEAN_POOL, .terms = 77},
+    {"mean 1000", {1, 56, 56, 9}, MEAN_POOL, .mean = 1000, .terms = 3136},
+    {"half", {1, 7, 7, 768}, MEAN_POOL, HALF_IN, HALF_OUT, .terms = 49},
+
+    {"one", {1, 1, 1, 0}, ATTENTION(1, 1, 1, EACH(1)), .terms = 64},
+    {"1x1 window", {3, 3, 5, 0}, ATTENTION(2, 16, 16, EACH(1), BIAS), .terms = 64},
+    {"2x2", {3, 5, 7, 0}, ATTENTION(2, 8, 8, EACH(2), SHIFTED(1, 1), BIAS), .terms = 64},
+    {"7x7", {3, 14, 21, 0}, ATTENTION(3, 32, 0, EACH(7), BIAS, PAD), .terms = 64},
+    {"7x7 padded", {1, 15, 9, 0}, ATTENTION(3, 32, 0, EACH(7), BIAS, PAD), .terms = 64},
+    {"7x7 shifted",
+     {1, 28, 14, 0},
+     ATTENTION(3, 32, 0, EACH(7), SHIFTED(3, 3), BIAS, PAD),
+     .terms = 64},
+    {"7x7 shifted, padded",
+     {3, 17, 23, 0},
+     ATTENTION(3, 32, 0, EACH(7), SHIFTED(3, 3), BIAS, PAD),
+     .terms = 64},
+    {"7x7 map rolled",
+     {1, 17, 23, 0},
+     ATTENTION(3, 32, 0, EACH(7), SHIFTED(3, 3), MAP_ROLLED, BIAS, PAD),
+     .terms = 64},
+    {"7x7 half",
+     {1, 17, 23, 0},
+     ATTENTION(3, 32, 0, EACH(7), SHIFTED(3, 3), BIAS, PAD),
+     HALF_IN,
+     HALF_OUT,
+     .terms = 64},
+    {"7x7 half out",
+     {1, 14, 14, 0},
+     ATTENTION(3, 32, 0, EACH(7), SHIFTED(3, 3), BIAS, PAD),
+     HALF_OUT,
+     .terms = 64},
+    {"7x7 narrow heads",
+     {1, 9, 16, 0},
+     ATTENTION(6, 16, 0, EACH(7), SHIFTED(3, 3), BIAS, PAD),
+     .terms = 64},
+    {"7x7 wide heads, no pad rows",
+     {1, 9, 16, 0},
+     ATTENTION(2, 64, 0, EACH(7), SHIFTED(3, 3), BIAS),
+     .terms = 64},
+    {"smaller than the window",
+     {1, 3, 2, 0},
+     ATTENTION(3, 32, 0, EACH(7), SHIFTED(3, 3), BIAS, PAD),
+     .terms = 64},
+    {"smaller than the window, map rolled",
+     {3, 2, 9, 0},
+     ATTENTION(3, 32, 0, EACH(7), SHIFTED(3, 3), MAP_ROLLED, BIAS, PAD),
+     .terms = 64},
+    {"8x8 cosine",
+     {3, 16, 11, 0},
+     ATTENTION(3, 32, 0, EACH(8), SHIFTED(4, 4), BIAS, COSINE, PAD),
+     .terms = 64},
+    {"cosine 5x3",
+     {3, 11, 7, 0},
+     ATTENTION(2, 24, 0, PAIR(5, 3), SHIFTED(2, 1), BIAS, COSINE, PAD),
+     .terms = 64},
+    {"cosine 5x3 half",
+     {1, 11, 7, 0},
+     ATTENTION(2, 24, 0, PAIR(5, 3), SHIFTED(2, 1), BIAS, COSINE, PAD),
+     HALF_IN,
+     .terms = 64},
+    {"no bias, no pad, wide v",
+     {1, 9, 13, 0},
+     ATTENTION(2, 16, 40, PAIR(4, 6), SHIFTED(0, 3), SEPARATE),
+     .terms = 64},
+    {"odd widths",
+     {3, 8, 9, 0},
+     ATTENTION(2, 33, 19, PAIR(3, 5), SHIFTED(1, 0), MAP_ROLLED, BIAS, COSINE, SEPARATE),
+     .terms = 64},
+    {"shift on one axis",
+     {1, 9, 13, 0},
+     ATTENTION(2, 32, 0, PAIR(4, 5), SHIFTED(0, 2)),
+     .terms = 64},
+    {"9x9", {1, 19, 10, 0}, ATTENTION(2, 32, 0, EACH(9), SHIFTED(4, 4), BIAS), .terms = 128},
+    {"12x12",
+     {1, 24, 13, 0},
+     ATTENTION(1, 64, 0, EACH(12), SHIFTED(6, 6), BIAS, PAD),
+     .terms = 256},
+    {"16x16 cosine",
+     {1, 17, 16, 0},
+     ATTENTION(2, 32, 0, EACH(16), SHIFTED(8, 8), MAP_ROLLED, BIAS, COSINE),
+     .terms = 256},
+    {"24x20", {1, 25, 20, 0}, ATTENTION(1, 16, 0, PAIR(24, 20), BIAS), .terms = 1024},
+    {"24x24 shifted",
+     {1, 24, 25, 0},
+     ATTENTION(1, 32, 0, EACH(24), SHIFTED(12, 12), BIAS, PAD),
+     .terms = 1024},
+    {"large scores",
+     {1, 14, 14, 0},
+     ATTENTION(3, 32, 0, EACH(7), SHIFTED(3, 3), BIAS, PAD),
+     .mean = 30,
+     .terms = 1 << 16},
+};
+const int op_entry_count = sizeof op_entries / sizeof op_entries[0];
+
+/* ---- use ------------------------------------------------------------------------------------- */
+
+void op_build(op_case *c, const op_entry *e, uint64_t seed, int64_t batch)
+{
+    vt_shape src = e->src;
+    src.n = batch;
+    op_begin(c, seed);
+    e->build(c, e, src);
+    if (c->builder.status != VT_OK) {
+        fail_msg("%s: %s", e->name, c->builder.error.message);
+    }
+    assert_int_equal(c->program.record_count, 1);
+}
+
+void op_set_types(op_case *c, vt_dtype source, vt_dtype residual, vt_dtype dst)
+{
+    const vt_record *r = &c->program.records[0];
+    for (int i = 0; i < VT_MAX_SOURCES; i++) {
+        bool is_residual = r->kind == VT_OP_LINEAR && i == 1;
+        if (r->source[i].id >= 0) {
+            op_set_dtype(c, r->source[i], is_residual ? residual : source);
+        }
+    }
+    op_set_dtype(c, r->dst, dst);
+}
+
+static int64_t terms_of(const op_case *c, const op_entry *e)
+{
+    int64_t terms = e->terms;
+    for (size_t i = 1; i < c->builder.weight_count; i++) {
+        if (c->uses[i] == VT_USE_MATRIX && c->shapes[i].cols > terms) {
+            terms = c->shapes[i].cols;
+        }
+    }
+    return terms;
+}
+
+double op_limit(const op_case *c, const op_entry *e, vt_dtype dtype, const float *want)
+{
+    const vt_record *r = &c->program.records[0];
+    const vt_map *maps = c->program.maps;
+    int64_t count = op_count(c);
+    double limit = tolerance_f32(terms_of(c, e)) +
+                   (double)fabsf(e->mean) / (double)spread_of(e) * TOLERANCE_MEAN;
+    float *naive = op_naive(c, dtype);
+    limit += TOLERANCE_HALF_FACTOR * op_distance(naive, want, count);
+    free(naive);
+    if (count < 64) { /* among a few values the plain computation may be lucky */
+        limit += tolerance_stored(dtype);
+    }
+    if (r->kind == VT_OP_ATTENTION && maps[r->source[0].id].dtype != VT_F32) {
+        limit += 2 * tolerance_stored(dtype); /* the probabilities are rounded, too */
+    }
+    return limit;
+}
