@@ -356,7 +356,7 @@ static void check_large_scores(int size, int window, int width)
                       .k = {x, width, width},
                       .v = {x, 2 * width, width},
                       .scale = 1.0f,
-                      .pattern = {VT_PATTERN_WINDOW, window, window, 0, 0, VT_ROLL_PADDED}};
+                      .pattern = {.window_h = window, .window_w = window}};
     vt_op_attention(&c.builder, &p);
     assert_int_equal(c.builder.status, VT_OK);
     op_set_types(&c, VT_F16, VT_F16, VT_F16);

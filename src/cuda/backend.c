@@ -5,6 +5,7 @@
 
 #include "core/checked.h"
 #include "core/half.h"
+#include "cuda/conv_cudnn.h"
 #include "cuda/cuda.h"
 #include "ops/cuda_entry.h"
 #include "ops/plan.h"
@@ -193,6 +194,7 @@ static void close_stream(const vt_backend *backend, void *stream)
     if (s->blas) {
         cublasLtDestroy(s->blas);
     }
+    vt_cuda_dnn_stream_closed(vt_cuda_of(backend), s->dnn);
     if (s->begin) {
         cudaEventDestroy(s->begin);
     }
@@ -212,6 +214,7 @@ static vt_status open_stream(const vt_backend *backend, void **stream, vt_error 
     if (!s) {
         return vt_error_set(error, VT_ERR_MEMORY, "out of memory for a stream");
     }
+    vt_cuda_dnn_stream_opened(cuda);
     vt_cuda_scope scope = vt_cuda_enter(backend);
     cudaError_t code = cudaStreamCreateWithFlags(&s->own, cudaStreamNonBlocking);
     s->stream = s->own;
@@ -559,6 +562,7 @@ static void destroy(const vt_backend *backend)
     vt_cuda *cuda = (vt_cuda *)(size_t)backend;
     vt_cuda_scope scope = vt_cuda_enter(backend);
     vt_cuda_tune_close(cuda);
+    vt_cuda_dnn_close(cuda);
     if (cuda->blas) {
         cublasLtDestroy(cuda->blas);
     }
@@ -581,7 +585,8 @@ static const vt_device_ops device_ops = {.alloc = device_alloc,
                                          .memory = memory};
 
 static const vt_impl *const linear_impls[] = {&vt_impl_cuda_linear, NULL};
-static const vt_impl *const conv2d_impls[] = {&vt_impl_cuda_conv2d, NULL};
+static const vt_impl *const conv2d_impls[] = {&vt_impl_cuda_conv2d_cudnn, &vt_impl_cuda_conv2d,
+                                              NULL};
 static const vt_impl *const norm_impls[] = {&vt_impl_cuda_norm, NULL};
 static const vt_impl *const attention_impls[] = {&vt_impl_cuda_attention,
                                                  &vt_impl_cuda_attention_plain, NULL};
@@ -654,6 +659,7 @@ vt_status VT_CUDA_OPEN(const vt_backend **backend, int index, const vt_allocator
     }
     vt_status status = vt_cuda_check(&cuda->base, code, "opening the GPU", error);
     status = status == VT_OK ? vt_cuda_tune_open(cuda, error) : status;
+    status = status == VT_OK ? vt_cuda_dnn_open(cuda, error) : status;
     describe(cuda);
     cuda->has_wgmma = status == VT_OK && vt_cuda_has_wgmma(index);
     vt_cuda_leave(scope);

@@ -18,6 +18,7 @@ typedef struct vt_cuda {
     char name[96];
     cublasLtHandle_t blas;
     struct vt_cuda_tuned *tuned; /* algorithms found by timing, see tune.c; guarded by a lock */
+    struct vt_cuda_dnn *dnn;     /* see conv_cudnn.c; guarded by a lock */
 } vt_cuda;
 
 /* One product: everything that its best algorithm depends on. */
@@ -62,6 +63,7 @@ typedef struct vt_cuda_stream {
     unsigned long long last; /* of the stream of the last run; 0: none yet */
     bool capturing;          /* `stream` is recorded into the caller's graph */
     cublasLtHandle_t blas;
+    void *dnn;              /* cuDNN's handle, NULL before the first convolution */
     cudaEvent_t begin, end; /* of the last run */
     void *staging;          /* on the GPU: the caller's pictures as they are */
     size_t staging_bytes;

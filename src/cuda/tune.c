@@ -173,9 +173,12 @@ static float time_algo(const vt_cuda *cuda, const vt_cuda_product *p, const vt_c
     return milliseconds;
 }
 
+/* Split sums may be joined in f32 only: in the type of a half-precision result they lose digits,
+ * and partial sums may overflow where their sum does not. */
 static int propose(const vt_cuda *cuda, const vt_cuda_matmul *m, int most,
                    cublasLtMatmulHeuristicResult_t *results)
 {
+    uint32_t joins = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     cublasLtMatmulPreference_t preference;
     size_t workspace = VT_CUDA_WORKSPACE;
     int found = 0;
@@ -184,6 +187,8 @@ static int propose(const vt_cuda *cuda, const vt_cuda_matmul *m, int most,
     }
     cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                          &workspace, sizeof workspace);
+    cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+                                         &joins, sizeof joins);
     if (cublasLtMatmulAlgoGetHeuristic(cuda->blas, m->desc, m->weight, m->src, m->dst, m->dst,
                                        preference, most, results, &found) != 0) {
         found = 0;

@@ -131,8 +131,11 @@ static void build_attention(op_case *c, const op_entry *e, vt_shape s)
         p.k = (vt_heads){p.q.map, qk, k->width};
         p.v = (vt_heads){p.q.map, 2 * qk, v_width};
     }
-    p.pattern = (vt_pattern){VT_PATTERN_WINDOW, k->window[0], k->window[1],
-                             k->shift[0],       k->shift[1],  k->roll};
+    p.pattern = (vt_pattern){.window_h = k->window[0],
+                             .window_w = k->window[1],
+                             .shift_h = k->shift[0],
+                             .shift_w = k->shift[1],
+                             .roll = k->roll};
     int table = (2 * k->window[0] - 1) * (2 * k->window[1] - 1);
     p.bias = k->bias ? op_vector(c, k->heads * table, 0, 2) : (vt_weight){0};
     p.temperature = k->cosine ? op_vector(c, k->heads, 3, 2) : (vt_weight){0};
@@ -400,7 +403,7 @@ void op_set_types(op_case *c, vt_dtype source, vt_dtype residual, vt_dtype dst)
 {
     const vt_record *r = &c->program.records[0];
     for (int i = 0; i < VT_MAX_SOURCES; i++) {
-        bool is_residual = r->kind == VT_OP_LINEAR && i == 1;
+        bool is_residual = i == 1 && (r->kind == VT_OP_LINEAR || r->kind == VT_OP_DEPTHWISE);
         if (r->source[i].id >= 0) {
             op_set_dtype(c, r->source[i], is_residual ? residual : source);
         }
