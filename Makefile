@@ -88,6 +88,10 @@ $(B)/libvertebra_cuda.so.0: $(CUDA_OBJ)
 	$(CC) -shared -Wl,-soname,$(@F) -Wl,-z,defs -o $@ $^ $(LDFLAGS) -L$(CUDA_HOME)/lib64 \
 	    -lcublasLt -lcudart_static -lpthread -ldl -lrt -lstdc++
 
+# The kernels alone, checked and timed.
+$(B)/cuda_kernels: bench/cuda_kernels.cu $(filter %.cu.o,$(CUDA_OBJ))
+	nvcc $(GENCODES) -O3 -std=c++17 --expt-relaxed-constexpr -Iinclude -Isrc -o $@ $^
+
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
@@ -124,6 +128,9 @@ test: ## install what is missing, build, run every test
 	@sh tools/bootstrap.sh test
 	@sh tests/run.sh
 
+cuda-sanitize: ## compute-sanitizer over the GPU's operations and kernels (minutes)
+	@sh tests/cuda_sanitize.sh
+
 bench: apps ## time the shipped model on this machine
 	apps/bench
 
@@ -143,7 +150,7 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 	@echo 'Options: DEBUG=1 SANITIZE=1 CUDA=0|1 CUDA_ARCHS="80 89 90a" CC=... CONFIG=folder PREFIX=... EXTRA_CFLAGS=... (make -j works)'
 
-.PHONY: all lib apps examples tests demo test bench bench-peers install format clean help
+.PHONY: all lib apps examples tests demo test cuda-sanitize bench bench-peers install format clean help
 .SECONDARY:
 .DELETE_ON_ERROR:
 

@@ -61,7 +61,9 @@ for step in $steps; do
     aarch64) run aarch64 sh tests/aarch64.sh ;;
     cuda)
         run cuda-build sh tests/cuda.sh build
-        for dtype in f32 bf16 f16; do run "cuda-$dtype" sh tests/cuda.sh "$dtype"; done
+        for part in f32 bf16 f16 kernels test_cuda test_cuda_ops test_cuda_stream; do
+            run "cuda-$part" sh tests/cuda.sh "$part"
+        done
         ;;
     *)
         echo "unknown step $step" >&2

@@ -162,23 +162,18 @@ static bool make_handles(const vt_cuda *cuda)
     return true;
 }
 
-/* The handle of the session that runs, or NULL. */
+/* The handle of the session that runs, on the stream it runs on, or NULL. */
 static cudnnHandle_t handle_of(const vt_exec *exec)
 {
     struct vt_cuda_dnn *dnn = vt_cuda_of(exec->backend)->dnn;
     vt_cuda_stream *s = exec->stream;
-    if (s->dnn) {
-        return s->dnn;
-    }
     pthread_mutex_lock(&dnn->lock);
-    if (dnn->spare_count > 0) {
+    if (!s->dnn && dnn->spare_count > 0) {
         s->dnn = dnn->spare[--dnn->spare_count];
     }
     pthread_mutex_unlock(&dnn->lock);
-    if (s->dnn && dnn->api.SetStream(s->dnn, s->stream) != CUDNN_STATUS_SUCCESS) {
-        return NULL;
-    }
-    return s->dnn;
+    bool good = s->dnn && dnn->api.SetStream(s->dnn, s->stream) == CUDNN_STATUS_SUCCESS;
+    return good ? s->dnn : NULL;
 }
 
 /* ---- descriptions ---------------------------------------------------------------------------- */

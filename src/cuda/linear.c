@@ -37,13 +37,16 @@ static choice describe(const vt_plan_input *in, const vt_record *r)
     c.out = vt_map_dtype(in->program, r->dst);
     c.gathers = p->norm_place == VT_NORM_INPUT || p->patch > 1 ||
                 vt_map_dtype(in->program, r->source[0]) != c.in;
-    bool tanh_ok = p->act == VT_ACT_GELU_TANH || (half && p->act == VT_ACT_GELU);
+    bool has_residual = r->source[1].id >= 0;
+    bool norm_out = p->norm_place == VT_NORM_OUTPUT;
+    /* within a rounding of a half type, but not of f32; and where a kernel behind adds the residual
+     * to the activation, that kernel computes the right one at no cost */
+    bool tanh_for_erf = half && c.out != VT_F32 && (norm_out || !has_residual);
+    bool tanh_ok = p->act == VT_ACT_GELU_TANH || (tanh_for_erf && p->act == VT_ACT_GELU);
     c.act_in_product = tanh_ok                 ? VT_ACT_GELU_TANH
                        : p->act == VT_ACT_RELU ? VT_ACT_RELU
                                                : VT_ACT_NONE;
     bool act_left = p->act != VT_ACT_NONE && c.act_in_product == VT_ACT_NONE;
-    bool has_residual = r->source[1].id >= 0;
-    bool norm_out = p->norm_place == VT_NORM_OUTPUT;
     c.residual_in_product = has_residual && p->act == VT_ACT_NONE && !norm_out &&
                             vt_map_dtype(in->program, r->source[1]) == c.out;
     c.finishes = act_left || norm_out || (has_residual && !c.residual_in_product);

@@ -216,6 +216,8 @@ const op_entry op_entries[] = {
     {"tanh gelu, residual", {1, 5, 5, 64}, LINEAR(96, GELU_TANH, BIAS, RESIDUAL)},
     {"gelu, no bias", {1, 5, 5, 64}, LINEAR(96, GELU)},
     {"silu", {3, 5, 5, 64}, LINEAR(96, SILU, BIAS)},
+    {"sigmoid", {1, 5, 5, 64}, LINEAR(96, BIAS, .act = VT_ACT_SIGMOID)},
+    {"tanh", {1, 5, 5, 64}, LINEAR(96, BIAS, RESIDUAL, .act = VT_ACT_TANH)},
     {"relu", {3, 5, 5, 64}, LINEAR(96, RELU, BIAS)},
     {"relu, no bias", {1, 5, 5, 64}, LINEAR(96, RELU)},
     {"relu, residual", {1, 5, 5, 64}, LINEAR(96, RELU, BIAS, RESIDUAL)},

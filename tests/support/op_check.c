@@ -13,6 +13,7 @@
 
 #include "blocks.h"
 #include "core/half.h"
+#include "ops/ref/ref.h"
 
 uint64_t op_seed(void)
 {
@@ -358,6 +359,17 @@ static op_case copy_data(const op_case *c)
     return copy;
 }
 
+static void round_and_activate(float *x, int64_t count, vt_dtype dtype, vt_activation act)
+{
+    op_round(x, count, dtype);
+    if (act != VT_ACT_NONE) {
+        for (int64_t i = 0; i < count; i++) {
+            x[i] = vt_ref_activate(act, x[i]);
+        }
+        op_round(x, count, dtype);
+    }
+}
+
 float *op_naive(const op_case *c, vt_dtype dtype)
 {
     op_case copy = copy_data(c);
@@ -378,8 +390,13 @@ float *op_naive(const op_case *c, vt_dtype dtype)
         int32_t x = r->source[0].id;
         op_round(copy.maps[x], op_elements(copy.program.maps[x].shape), dtype);
     }
+    vt_activation act = VT_ACT_NONE;
+    if (r->kind == VT_OP_CONV2D && dtype != VT_F32) {
+        act = r->as.conv2d.act;
+        r->as.conv2d.act = VT_ACT_NONE;
+    }
     float *out = op_reference(&copy);
-    op_round(out, op_elements(dst.shape), dst.dtype);
+    round_and_activate(out, op_elements(dst.shape), dst.dtype, act);
     *r = saved;
     for (int i = 0; i < OP_MAX_MAPS; i++) {
         free(copy.maps[i]);
@@ -404,13 +421,13 @@ double op_distance(const float *a, const float *b, int64_t count)
     return largest > 0 ? worst / largest : worst;
 }
 
-void op_expect_close(const op_where *where, const op_case *c, const char *name, const float *got,
-                     const float *want, double limit)
+bool op_is_close(const op_where *where, const op_case *c, const char *name, const float *got,
+                 const float *want, double limit)
 {
     int64_t count = op_count(c), at = 0;
     double d = op_distance(got, want, count);
     if (d <= limit) {
-        return;
+        return true;
     }
     for (int64_t i = 0; i < count; i++) {
         double e = fabs((double)got[i] - (double)want[i]);
@@ -419,10 +436,11 @@ void op_expect_close(const op_where *where, const op_case *c, const char *name, 
         }
     }
     const vt_record *r = &c->program.records[0];
-    fail_msg("%s '%s', %s '%s' %s, %s to %s: off by %.3g, limit %.3g; [%lld] is %.9g, want %.9g",
-             vt_op_name(r->kind), name, where->backend->name,
-             where->impl ? where->impl->name : "best", vt_dtype_name(where->dtype),
-             vt_dtype_name(c->program.maps[r->source[0].id].dtype),
-             vt_dtype_name(c->program.maps[r->dst.id].dtype), d, limit, (long long)at,
-             (double)got[at], (double)want[at]);
+    print_error(
+        "%s '%s', %s '%s' %s, %s to %s: off by %.3g, limit %.3g; [%lld] is %.9g, want %.9g\n",
+        vt_op_name(r->kind), name, where->backend->name, where->impl ? where->impl->name : "best",
+        vt_dtype_name(where->dtype), vt_dtype_name(c->program.maps[r->source[0].id].dtype),
+        vt_dtype_name(c->program.maps[r->dst.id].dtype), d, limit, (long long)at, (double)got[at],
+        (double)want[at]);
+    return false;
 }

@@ -61,15 +61,16 @@ float *op_run(const op_case *c, const op_where *where);
 float *op_reference(op_case *c);
 
 /* The plainest computation in `dtype`: sources, matrices and result rounded, sums in f32. The norm
- * before a product is rounded as a map of its own would be. */
+ * before a product, and the sums of a convolution before its activation, are rounded as maps of
+ * their own would be. */
 float *op_naive(const op_case *c, vt_dtype dtype);
 
 /* Largest |a - b| over largest |b|; NaN or infinity in `a` where `b` has none gives infinity. */
 double op_distance(const float *a, const float *b, int64_t count);
 
-/* Fails the test, with the place and both values, when the distance is beyond `limit`. */
-void op_expect_close(const op_where *where, const op_case *c, const char *name, const float *got,
-                     const float *want, double limit);
+/* Whether the distance is within `limit`; if not, the place and both values are printed. */
+bool op_is_close(const op_where *where, const op_case *c, const char *name, const float *got,
+                 const float *want, double limit);
 
 int64_t op_elements(vt_shape s);
 
