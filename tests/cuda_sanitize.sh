@@ -1,17 +1,18 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# compute-sanitizer over the operations and the kernels of the GPU: memcheck (addresses), racecheck
-# (shared memory) and synccheck (barriers), the last two for our own kernels. Ends with one table:
-# tool, program, errors. Takes minutes, so `make cuda-sanitize` runs it and not `make test`. Exits
-# with 77 where there is no GPU or no compute-sanitizer.
-#   TOOLS="memcheck racecheck synccheck"
+# compute-sanitizer over the operations and the kernels of the GPU: memcheck (addresses), synccheck
+# (barriers) and racecheck (shared memory), the last two for our own kernels, the very last for the
+# kernels alone: the operations would take it hours. Ends with one table: tool, program, errors.
+# Takes minutes, so `make cuda-sanitize` runs it and not `make test`. Exits with 77 where there is
+# no GPU or no compute-sanitizer.
+#   TOOLS="memcheck synccheck racecheck"
 #                            which tools
 #   FOLDER=path              where test_cuda_ops, cuda_kernels and libvertebra_cuda.so.0 are, if
 #                            not where tests/cuda.sh builds them
 #   LIMIT=600                seconds for one program under one tool
 set -u
 cd "$(dirname "$0")/.."
-tools=${TOOLS:-memcheck racecheck synccheck}
+tools=${TOOLS:-memcheck synccheck racecheck}
 limit=${LIMIT:-600}
 if ! command -v compute-sanitizer >/dev/null 2>&1; then
     echo "no compute-sanitizer: the GPU side was not sanitized"
@@ -69,8 +70,10 @@ bad=0
 table=$logs/table.txt
 printf '%-10s %-14s %-14s %6s\n' tool program errors time | tee "$table"
 for tool in $tools; do
-    check "$tool" "$ops" >"$logs/row.txt" || bad=$((bad + 1))
-    tee -a "$table" <"$logs/row.txt"
+    if [ "$tool" != racecheck ]; then
+        check "$tool" "$ops" >"$logs/row.txt" || bad=$((bad + 1))
+        tee -a "$table" <"$logs/row.txt"
+    fi
     check "$tool" "$kernels" --check-only >"$logs/row.txt" || bad=$((bad + 1))
     tee -a "$table" <"$logs/row.txt"
 done
