@@ -707,6 +707,109 @@ static void check_mlp(void)
     }
 }
 
+struct linear_case {
+    int64_t rows, depth, cols;
+    vt_activation act;
+    bool norm_in, norm_out, bias;
+    int residual; /* 0 none, 1 another map, 2 dst itself */
+    float centre, spread;
+};
+
+static void check_linear_case(const linear_case &k, vt_dtype t)
+{
+    size_t depth = (size_t)k.depth, cols = (size_t)k.cols, period = 389;
+    size_t rows = (size_t)k.rows, distinct = std::min(rows, period);
+    array src(t, rows * depth, k.spread, k.centre), other(t, rows * cols), dst(t, rows * cols);
+    array weight(t, cols * depth, 1 / sqrtf((float)depth)), bias(VT_F32, cols);
+    array in_scale(VT_F32, depth, 0.5f, 1.0f), in_shift(VT_F32, depth);
+    array out_scale(VT_F32, cols, 0.5f, 1.0f), out_shift(VT_F32, cols);
+    std::vector<double> want(dst.count);
+    repeat_rows(src, period, depth);
+    repeat_rows(other, period, cols);
+    for (size_t r = 0; r < distinct; r++) {
+        std::vector<double> x(src.host.begin() + (ptrdiff_t)(r * depth),
+                              src.host.begin() + (ptrdiff_t)((r + 1) * depth));
+        if (k.norm_in) {
+            norm_row(x, &in_scale, &in_shift, 1e-5f, x.data());
+        }
+        for (double &v : x) {
+            v = rounded(t, v);
+        }
+        std::vector<double> y = product_row(x, weight, k.bias ? &bias : NULL);
+        for (double &v : y) {
+            v = activation(k.act, v);
+        }
+        if (k.norm_out) {
+            norm_row(y, &out_scale, &out_shift, 1e-5f, y.data());
+        }
+        for (size_t c = 0; c < cols; c++) {
+            size_t i = r * cols + c;
+            y[c] += k.residual ? other.host[i] : 0;
+            for (; i < want.size(); i += period * cols) {
+                want[i] = y[c];
+            }
+        }
+    }
+    vt_cuda_linear a = {};
+    a.src = src.data();
+    a.residual = k.residual == 1 ? other.data() : k.residual == 2 ? dst.data() : NULL;
+    a.weight = weight.data();
+    a.dst = dst.data();
+    a.dtype = t;
+    a.rows = k.rows;
+    a.depth = k.depth;
+    a.cols = k.cols;
+    a.bias = k.bias ? bias.floats() : NULL;
+    a.in_scale = in_scale.floats();
+    a.in_shift = in_shift.floats();
+    a.out_scale = out_scale.floats();
+    a.out_shift = out_shift.floats();
+    a.in_eps = k.norm_in ? 1e-5f : -1.0f;
+    a.out_eps = k.norm_out ? 1e-5f : -1.0f;
+    a.act = k.act;
+    snprintf(label, sizeof label, "linear %lld x %lld to %lld %s act %d norms %d%d res %d mean %g",
+             (long long)k.rows, (long long)k.depth, (long long)k.cols, name_of(t), k.act, k.norm_in,
+             k.norm_out, k.residual, (double)k.centre);
+    dst.poison();
+    if (k.residual == 2) {
+        must(cudaMemcpy(dst.data(), other.data(), dst.count * size_of(t), cudaMemcpyDeviceToDevice),
+             "copy");
+    }
+    check(label, vt_cuda_linear_rows(&a, 0), dst, want, tolerance_of(t, t));
+}
+
+static void check_linear(void)
+{
+    static const vt_activation NONE = VT_ACT_NONE, GELU = VT_ACT_GELU, TANH = VT_ACT_GELU_TANH;
+    static const linear_case cases[] = {{128, 64, 128, NONE, false, false, false, 0, 0, 1},
+                                        {1, 96, 288, NONE, true, false, true, 0, 0, 1},
+                                        {130, 96, 288, NONE, true, false, true, 1, 0.5f, 2},
+                                        {40007, 96, 288, NONE, true, false, true, 0, 0, 1},
+                                        {20001, 48, 96, NONE, false, true, true, 0, 0, 1},
+                                        {777, 48, 128, GELU, false, true, true, 1, 0, 1},
+                                        {33001, 96, 96, NONE, false, false, true, 2, 0, 1},
+                                        {5000, 192, 576, TANH, true, false, true, 0, 0, 1},
+                                        {300, 192, 40, VT_ACT_SILU, true, false, true, 1, 0, 1},
+                                        {20011, 128, 384, VT_ACT_RELU, true, false, false, 1, 0, 1},
+                                        {9001, 256, 768, NONE, true, false, true, 0, 0, 1},
+                                        {17000, 384, 1152, NONE, true, false, true, 0, 0, 1},
+                                        {12544, 384, 1536, GELU, true, false, true, 0, 0, 1},
+                                        {6001, 384, 384, NONE, false, false, true, 1, 0, 1},
+                                        {1025, 512, 1536, NONE, true, false, true, 0, 0, 1},
+                                        {3000, 512, 520, GELU, true, false, true, 2, 0, 1},
+                                        {200, 96, 96, NONE, true, true, true, 1, 30, 1.5f},
+                                        {200, 384, 200, NONE, true, false, true, 0, -30, 1.5f},
+                                        {200, 384, 200, NONE, false, false, true, 0, 0, 300}};
+    if (!vt_cuda_has_wgmma(0)) {
+        printf("linear: not for this GPU\n");
+        return;
+    }
+    for (auto &k : cases) {
+        check_linear_case(k, VT_F16);
+        check_linear_case(k, VT_BF16);
+    }
+}
+
 /* ---- times ----------------------------------------------------------------------------------- */
 
 static double copy_rate;
@@ -862,7 +965,7 @@ static void report_product(const char *what, double ms, double flops, double byt
     printf("%-58s %8.4f ms %7.0f TFLOP/s, floor %.4f ms\n", what, ms, flops / ms * 1e-9, least);
 }
 
-static void time_mlp(vt_dtype t, int64_t rows, int64_t c, vt_activation act)
+static void time_mlp(vt_dtype t, int64_t rows, int64_t c, int64_t hidden, vt_activation act)
 {
     size_t map = (size_t)(rows * c) * 2;
     int sets = sets_for(2 * map);
@@ -875,7 +978,7 @@ static void time_mlp(vt_dtype t, int64_t rows, int64_t c, vt_activation act)
     a.dtype = t;
     a.rows = rows;
     a.cols = c;
-    a.hidden = 4 * c;
+    a.hidden = hidden;
     a.up_bias = v;
     a.down_bias = a.in_scale = v + 4 * c;
     a.in_shift = v + 8 * c;
@@ -887,23 +990,75 @@ static void time_mlp(vt_dtype t, int64_t rows, int64_t c, vt_activation act)
         a.dst = out.data + (size_t)set * map;
         return vt_cuda_mlp_rows(&a, 0);
     });
-    snprintf(label, sizeof label, "mlp %s %lld x %lld act %d", name_of(t), (long long)rows,
-             (long long)c, act);
-    report_product(label, ms, 16.0 * (double)(rows * c * c), 2.0 * (double)map);
+    snprintf(label, sizeof label, "mlp %s %lld x %lld, %lld act %d", name_of(t), (long long)rows,
+             (long long)c, (long long)hidden, act);
+    report_product(label, ms, 4.0 * (double)(rows * c * hidden), 2.0 * (double)map);
+}
+
+static void time_linear(vt_dtype t, const linear_case &k)
+{
+    size_t in_bytes = (size_t)(k.rows * k.depth) * 2, out_bytes = (size_t)(k.rows * k.cols) * 2;
+    int sets = sets_for(in_bytes + out_bytes);
+    pool in(t, (size_t)sets * in_bytes), out(t, (size_t)sets * out_bytes);
+    pool other(t, (size_t)sets * out_bytes), weight(t, (size_t)(k.depth * k.cols) * 2);
+    pool vectors(VT_F32, 1 << 20);
+    const float *v = (const float *)vectors.data;
+    vt_cuda_linear a = {};
+    a.weight = weight.data;
+    a.dtype = t;
+    a.rows = k.rows;
+    a.depth = k.depth;
+    a.cols = k.cols;
+    a.bias = a.in_scale = a.in_shift = a.out_scale = a.out_shift = v;
+    a.in_eps = k.norm_in ? 1e-5f : -1.0f;
+    a.out_eps = k.norm_out ? 1e-5f : -1.0f;
+    a.act = k.act;
+    double ms = median_ms(sets, [&](int set) {
+        a.src = in.data + (size_t)set * in_bytes;
+        a.residual = k.residual ? other.data + (size_t)set * out_bytes : NULL;
+        a.dst = out.data + (size_t)set * out_bytes;
+        return vt_cuda_linear_rows(&a, 0);
+    });
+    snprintf(label, sizeof label, "linear %s %lld x %lld to %lld act %d norms %d%d residual %d",
+             name_of(t), (long long)k.rows, (long long)k.depth, (long long)k.cols, k.act, k.norm_in,
+             k.norm_out, k.residual);
+    report_product(label, ms, 2.0 * (double)(k.rows * k.depth * k.cols),
+                   (double)in_bytes + (double)out_bytes * (k.residual ? 2 : 1));
 }
 
 static void time_products(void)
 {
-    static const int64_t shapes[][2] = {{200704, 96}, {50176, 192}, {200704, 128},
-                                        {50176, 256}, {200704, 64}, {4096, 96},
-                                        {12544, 192}, {12544, 256}, {25088, 96}};
-    for (auto &s : shapes) {
-        for (vt_activation act : {VT_ACT_GELU, VT_ACT_GELU_TANH, VT_ACT_RELU}) {
-            time_mlp(VT_F16, s[0], s[1], act);
-        }
+    static const vt_activation NONE = VT_ACT_NONE, GELU = VT_ACT_GELU;
+    static const linear_case linears[] = {{200704, 48, 96, NONE, false, true, true, 0, 0, 0},
+                                          {200704, 96, 288, NONE, true, false, true, 0, 0, 0},
+                                          {200704, 96, 96, NONE, false, false, true, 1, 0, 0},
+                                          {50176, 384, 192, NONE, true, false, true, 0, 0, 0},
+                                          {50176, 192, 576, NONE, true, false, true, 0, 0, 0},
+                                          {50176, 192, 192, NONE, false, false, true, 1, 0, 0},
+                                          {12544, 384, 1152, NONE, true, false, true, 0, 0, 0},
+                                          {12544, 384, 384, NONE, false, false, true, 1, 0, 0},
+                                          {12544, 384, 1536, GELU, true, false, true, 0, 0, 0},
+                                          {200704, 128, 384, NONE, true, false, true, 0, 0, 0},
+                                          {50176, 256, 768, NONE, true, false, true, 0, 0, 0},
+                                          {50176, 256, 1024, GELU, true, false, true, 0, 0, 0},
+                                          {12544, 512, 1536, NONE, true, false, true, 0, 0, 0},
+                                          {12544, 512, 512, NONE, false, false, true, 1, 0, 0},
+                                          {12544, 512, 2048, GELU, true, false, true, 0, 0, 0}};
+    for (auto &k : linears) {
+        time_linear(VT_F16, k);
     }
-    time_mlp(VT_BF16, 200704, 96, VT_ACT_GELU);
-    time_mlp(VT_BF16, 50176, 192, VT_ACT_GELU);
+    static const int64_t shapes[][3] = {{200704, 64, 256}, {200704, 96, 384},  {200704, 128, 512},
+                                        {50176, 192, 768}, {50176, 256, 1024}, {4096, 96, 384},
+                                        {25088, 96, 384},  {12544, 192, 768},  {200704, 96, 64},
+                                        {200704, 96, 192}, {200704, 96, 768}};
+    for (auto &s : shapes) {
+        time_mlp(VT_F16, s[0], s[1], s[2], GELU);
+    }
+    for (vt_activation act : {VT_ACT_GELU_TANH, VT_ACT_RELU}) {
+        time_mlp(VT_F16, 200704, 96, 384, act);
+    }
+    time_mlp(VT_BF16, 200704, 96, 384, GELU);
+    time_mlp(VT_BF16, 50176, 192, 768, GELU);
 }
 
 static void time_all(void)
@@ -964,6 +1119,7 @@ int main(int argc, char **argv)
     printf("%s, %d multiprocessors, L2 %d MB\n", device.name, device.multiProcessorCount,
            device.l2CacheSize >> 20);
     if (products) {
+        check_linear();
         check_mlp();
         printf("%s: %d failed\n", failures ? "FAIL" : "all checks pass", failures);
         if (vt_cuda_has_wgmma(0)) {
@@ -978,6 +1134,7 @@ int main(int argc, char **argv)
         check_pool();
         check_layout();
         check_attention();
+        check_linear();
         check_mlp();
         printf("%s: %d failed\n", failures ? "FAIL" : "all checks pass", failures);
     }

@@ -130,6 +130,25 @@ typedef struct vt_cuda_mlp {
 const char *vt_cuda_mlp_refuse(const vt_cuda_mlp *args);
 cudaError_t vt_cuda_mlp_rows(const vt_cuda_mlp *args, cudaStream_t stream);
 
+/* dst[r] = residual[r] + norm_out(act(bias + weight norm_in(src[r]))): rows of `depth` channels to
+ * rows of `cols`, weight dense [cols, depth]. Types, norms, NULLs and activations as in
+ * vt_cuda_mlp; dst may be residual. */
+typedef struct vt_cuda_linear {
+    const void *src, *residual, *weight;
+    void *dst;
+    vt_dtype dtype;
+    int64_t rows, depth, cols;
+    const float *bias;
+    const float *in_scale, *in_shift, *out_scale, *out_shift;
+    float in_eps, out_eps;
+    vt_activation act;
+} vt_cuda_linear;
+
+/* NULL when the kernel takes these shapes and types, else the reason why not; pointers are not
+ * looked at. */
+const char *vt_cuda_linear_refuse(const vt_cuda_linear *args);
+cudaError_t vt_cuda_linear_rows(const vt_cuda_linear *args, cudaStream_t stream);
+
 #ifdef __cplusplus
 }
 #endif

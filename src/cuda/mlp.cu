@@ -13,8 +13,7 @@
  * which are written over the rows that they were made from.
  *
  * Shared memory: slots, rows (64 x C per warpgroup and buffer), vectors in f32, barriers. */
-#include "cuda/reduce.cuh"
-#include "cuda/wgmma.cuh"
+#include "cuda/wgmma_rows.cuh"
 
 enum {
     ROWS = 64,  /* of a warpgroup */
@@ -33,16 +32,10 @@ template <int C> struct layout {
     static constexpr uint32_t box_bytes = ROWS * box * 2, up_box_bytes = CHUNK * box * 2;
 };
 
-/* act(x) = x (1 + tanh(x (a + b x^2 + c x^4))) / 2, or x clipped from below */
-struct activation {
-    bool gates, has_fifth;
-    float a, b, c, floor; /* of y = x / 2 */
-};
-
 struct params {
     CUtensorMap src, dst, up, down;
     vt_cuda_mlp args;
-    activation act;
+    vt_gate act;
     int slots, tiles;
     bool stays;        /* the weights: a slot for each chunk */
     bool own_residual; /* the rows as they were read */
@@ -92,23 +85,15 @@ template <int C> struct memory {
     }
 };
 
-__device__ __forceinline__ void copy_vector(float *dst, const float *src, int count, float missing,
-                                            float factor)
-{
-    for (int i = (int)threadIdx.x; i < count; i += THREADS) {
-        dst[i] = src ? src[i] * factor : missing;
-    }
-}
-
 template <int C> __device__ void prepare(const params &p, const memory<C> &m)
 {
     const vt_cuda_mlp &a = p.args;
-    copy_vector(m.v.up_bias, a.up_bias, (int)a.hidden, 0.0f, 0.5f);
-    copy_vector(m.v.down_bias, a.down_bias, C, 0.0f, 1.0f);
-    copy_vector(m.v.in_scale, a.in_scale, C, 1.0f, 1.0f);
-    copy_vector(m.v.in_shift, a.in_shift, C, 0.0f, 1.0f);
-    copy_vector(m.v.out_scale, a.out_scale, C, 1.0f, 1.0f);
-    copy_vector(m.v.out_shift, a.out_shift, C, 0.0f, 1.0f);
+    vt_copy_vector(m.v.up_bias, a.up_bias, (int)a.hidden, (int)a.hidden, 0.0f, 0.5f);
+    vt_copy_vector(m.v.down_bias, a.down_bias, C, C, 0.0f, 1.0f);
+    vt_copy_vector(m.v.in_scale, a.in_scale, C, C, 1.0f, 1.0f);
+    vt_copy_vector(m.v.in_shift, a.in_shift, C, C, 0.0f, 1.0f);
+    vt_copy_vector(m.v.out_scale, a.out_scale, C, C, 1.0f, 1.0f);
+    vt_copy_vector(m.v.out_shift, a.out_shift, C, C, 0.0f, 1.0f);
     if (threadIdx.x == 0) {
         for (int i = 0; i < p.slots; i++) {
             vt_barrier_init(&m.b->full[i], 1);
@@ -195,86 +180,28 @@ template <int C> __device__ void store_results(const params &p, const memory<C> 
 
 /* ---- a warpgroup's rows ---------------------------------------------------------------------- */
 
-/* The rows 16 w ... 16 w + 15 of a block as left operands of C / 16 steps. */
-template <int C>
-__device__ __forceinline__ void read_rows(uint32_t block, int warp, int lane,
-                                          uint32_t (&x)[C / 16][4])
-{
-    using L = layout<C>;
-#pragma unroll
-    for (int k = 0; k < C / 16; k++) {
-        int box = 16 * k / L::box, chunk = 16 * k % L::box / 8;
-        vt_load_blocks(block + (uint32_t)box * L::box_bytes +
-                           vt_tile_offset<L::box>(16 * warp + lane % 16, chunk + lane / 16),
-                       x[k]);
-    }
-}
-
-/* Where the pair of columns 8 i + 2 t of row `row` lies. */
-template <int C> __device__ __forceinline__ uint32_t pair_at(uint32_t block, int row, int i, int t)
-{
-    using L = layout<C>;
-    return block + (uint32_t)(8 * i / L::box) * L::box_bytes +
-           vt_tile_offset<L::box>(row, i % (L::box / 8)) + 4 * (uint32_t)t;
-}
-
-/* The norm of rows g and g + 8: registers 0 and 2, 1 and 3 of each step. */
-template <typename T, int C>
-__device__ __forceinline__ void norm_rows(uint32_t (&x)[C / 16][4], const vectors &v, float eps,
-                                          int t)
-{
-    float mean[2] = {0, 0}, inverse[2] = {0, 0};
-#pragma unroll
-    for (int e = 0; e < C / 4; e++) {
-        float2 y = vt_unpack2<T>(x[e / 4][e % 4]);
-        mean[e % 2] += y.x + y.y;
-    }
-    mean[0] = vt_group_sum(mean[0], 4) * (1.0f / C);
-    mean[1] = vt_group_sum(mean[1], 4) * (1.0f / C);
-    vt_pin(x); /* halves wait for the next pass: floats would take twice the registers */
-#pragma unroll
-    for (int e = 0; e < C / 4; e++) {
-        float2 y = vt_unpack2<T>(x[e / 4][e % 4]);
-        float a = y.x - mean[e % 2], b = y.y - mean[e % 2];
-        inverse[e % 2] += a * a + b * b;
-    }
-    inverse[0] = rsqrtf(vt_group_sum(inverse[0], 4) * (1.0f / C) + eps);
-    inverse[1] = rsqrtf(vt_group_sum(inverse[1], 4) * (1.0f / C) + eps);
-    vt_pin(x);
-#pragma unroll
-    for (int i = 0; i < C / 8; i++) {
-        float2 scale = *(const float2 *)(v.in_scale + 8 * i + 2 * t);
-        float2 shift = *(const float2 *)(v.in_shift + 8 * i + 2 * t);
-#pragma unroll
-        for (int h = 0; h < 2; h++) {
-            uint32_t &pair = x[i / 2][i % 2 * 2 + h];
-            float2 y = vt_unpack2<T>(pair);
-            pair = vt_pack2<T>((y.x - mean[h]) * inverse[h] * scale.x + shift.x,
-                               (y.y - mean[h]) * inverse[h] * scale.y + shift.y);
-        }
-    }
-}
-
 /* The left operand: in registers, or where the rows were read. */
 template <typename T, int C>
 __device__ __forceinline__ void take_rows(const params &p, const vectors &v, uint32_t block,
                                           int group, uint32_t (&x)[C / 16][4])
 {
-    int thread = (int)threadIdx.x % 128, warp = thread / 32, lane = thread % 32;
+    using L = layout<C>;
     bool norm = p.args.in_eps >= 0;
-    if (layout<C>::keeps || norm) {
-        read_rows<C>(block, warp, lane, x);
+    if (L::keeps || norm) {
+        vt_read_rows<C, L::box>(block, x);
     }
     if (norm) {
-        norm_rows<T, C>(x, v, p.args.in_eps, lane % 4);
+        vt_norm_rows<T, C>(x, v.in_scale, v.in_shift, C, p.args.in_eps);
     }
-    if (!layout<C>::keeps && norm) {
+    if (L::keeps) {
+        vt_pin(x);
+    } else if (norm) {
         __syncwarp();
 #pragma unroll
         for (int e = 0; e < C / 4; e++) {
-            vt_store_shared(pair_at<C>(block, 16 * warp + lane / 4 + e % 2 * 8,
-                                       e / 4 * 2 + e % 4 / 2, lane % 4),
-                            x[e / 4][e % 4]);
+            vt_store_shared(
+                vt_pair_at<L::box>(block, vt_own_row() + e % 2 * 8, e / 4 * 2 + e % 4 / 2),
+                x[e / 4][e % 4]);
         }
         vt_fence_shared_stores();
         vt_barrier_sync(1 + group, 128);
@@ -316,51 +243,6 @@ __device__ __forceinline__ void multiply_down(float (&o)[C / 2], const uint32_t 
     vt_products_commit();
 }
 
-__device__ __forceinline__ float tanh_fast(float x)
-{
-    float y;
-    asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
-template <bool FIFTH>
-__device__ __forceinline__ void gate(float (&s)[CHUNK / 2], const float *half_bias,
-                                     const activation &act)
-{
-#pragma unroll
-    for (int e = 0; e < CHUNK / 2; e += 2) {
-        float2 bias = *(const float2 *)(half_bias + e / 4 * 8);
-#pragma unroll
-        for (int k = 0; k < 2; k++) {
-            float y = fmaf(s[e + k], 0.5f, k ? bias.y : bias.x), square = y * y;
-            if (FIFTH) {
-                square = fminf(square, 4.0f);
-            }
-            float factor = FIFTH ? fmaf(fmaf(act.c, square, act.b), square, act.a)
-                                 : fmaf(act.b, square, act.a);
-            s[e + k] = fmaf(y, tanh_fast(y * factor), y);
-        }
-    }
-}
-
-/* s = act(s + bias): the thread's columns 8 i + 2 t. All is said in y = x / 2, so that the bias
- * takes no instruction of its own. */
-__device__ __forceinline__ void activate(float (&s)[CHUNK / 2], const float *half_bias,
-                                         const activation &act)
-{
-    if (act.gates && !act.has_fifth) {
-        gate<false>(s, half_bias, act);
-    } else if (act.gates) {
-        gate<true>(s, half_bias, act);
-    } else {
-#pragma unroll
-        for (int e = 0; e < CHUNK / 2; e++) {
-            float y = fmaf(s[e], 0.5f, half_bias[e / 4 * 8 + e % 2]);
-            s[e] = y < act.floor ? 0.0f : y + y;
-        }
-    }
-}
-
 template <typename T>
 __device__ __forceinline__ void as_left(const float (&s)[CHUNK / 2], uint32_t (&p)[CHUNK / 16][4])
 {
@@ -373,49 +255,39 @@ __device__ __forceinline__ void as_left(const float (&s)[CHUNK / 2], uint32_t (&
 
 /* ---- the result ------------------------------------------------------------------------------ */
 
+/* o += rows of a map, where they are inside it. */
+template <typename T, int C>
+__device__ __forceinline__ void add_rows(float (&o)[C / 2], const void *map, int64_t first,
+                                         int64_t rows)
+{
+#pragma unroll
+    for (int e = 0; e < C / 4; e++) {
+        int64_t row = first + vt_own_row() + e % 2 * 8;
+        if (row < rows) {
+            float2 r = vt_unpack2<T>(
+                *(const uint32_t *)((const T *)map + row * C + e / 2 * 8 + 2 * (threadIdx.x % 4)));
+            o[2 * e] += r.x;
+            o[2 * e + 1] += r.y;
+        }
+    }
+}
+
 template <typename T, int C>
 __device__ __forceinline__ void finish(const params &p, const vectors &v, float (&o)[C / 2],
                                        uint32_t block, int64_t first_row)
 {
-    int thread = (int)threadIdx.x % 128, lane = thread % 32, t = lane % 4;
-    int place = thread / 32 * 16 + lane / 4;
-    bool norm = p.args.out_eps >= 0;
-    float mean[2] = {0, 0}, inverse[2] = {0, 0};
+    int column = 2 * ((int)threadIdx.x % 4);
 #pragma unroll
     for (int e = 0; e < C / 2; e++) {
-        o[e] += v.down_bias[e / 4 * 8 + e % 2 + 2 * t];
-        mean[e / 2 % 2] += o[e];
+        o[e] += v.down_bias[column + e / 4 * 8 + e % 2];
     }
-    if (norm) {
-        mean[0] = vt_group_sum(mean[0], 4) * (1.0f / C);
-        mean[1] = vt_group_sum(mean[1], 4) * (1.0f / C);
-#pragma unroll
-        for (int e = 0; e < C / 2; e++) {
-            o[e] -= mean[e / 2 % 2];
-            inverse[e / 2 % 2] += o[e] * o[e];
-        }
-        inverse[0] = rsqrtf(vt_group_sum(inverse[0], 4) * (1.0f / C) + p.args.out_eps);
-        inverse[1] = rsqrtf(vt_group_sum(inverse[1], 4) * (1.0f / C) + p.args.out_eps);
-#pragma unroll
-        for (int e = 0; e < C / 2; e++) {
-            int c = e / 4 * 8 + e % 2 + 2 * t;
-            o[e] = o[e] * inverse[e / 2 % 2] * v.out_scale[c] + v.out_shift[c];
-        }
+    if (p.args.out_eps >= 0) {
+        vt_norm_result(o, v.out_scale + column, v.out_shift + column, p.args.out_eps);
     }
-#pragma unroll
-    for (int e = 0; e < C / 4; e++) {
-        int i = e / 2, h = e % 2, row = place + 8 * h;
-        uint32_t at = pair_at<C>(block, row, i, t), raw = 0;
-        if (p.own_residual) {
-            asm volatile("ld.shared.u32 %0, [%1];" : "=r"(raw) : "r"(at) : "memory");
-        } else if (p.args.residual && first_row + row < p.args.rows) {
-            raw = *(const uint32_t *)((const T *)p.args.residual + (first_row + row) * C + 8 * i +
-                                      2 * t);
-        }
-        float2 r = vt_unpack2<T>(raw);
-        vt_store_shared(at, vt_pack2<T>(o[2 * e] + r.x, o[2 * e + 1] + r.y));
+    if (p.args.residual && !p.own_residual) {
+        add_rows<T, C>(o, p.args.residual, first_row, p.args.rows);
     }
-    vt_fence_shared_stores();
+    vt_write_result<T, layout<C>::box>(block, o, p.own_residual);
 }
 
 /* ---- a warpgroup ----------------------------------------------------------------------------- */
@@ -449,9 +321,6 @@ __device__ __forceinline__ void compute(const params &p, const memory<C> &m, int
         }
         vt_barrier_wait(&m.b->rows_full[group][rows.slot], rows.parity);
         take_rows<T, C>(p, m.v, block, group, x);
-        if (L::keeps) {
-            vt_pin(x);
-        }
         uint32_t up = await(m, ring);
         vt_products_begin();
         multiply_up<T, C>(s, x, block, up);
@@ -459,7 +328,7 @@ __device__ __forceinline__ void compute(const params &p, const memory<C> &m, int
         vt_pin(s);
         release(p, m, ring.slot);
         ring.advance(p.slots);
-        activate(s, bias, p.act);
+        vt_activate(s, bias, p.act);
         as_left<T>(s, left);
         for (int j = 0; j + 1 < chunks; j++) {
             int up_slot = ring.slot;
@@ -472,7 +341,7 @@ __device__ __forceinline__ void compute(const params &p, const memory<C> &m, int
             vt_products_wait<1>();
             vt_pin(s);
             release(p, m, up_slot);
-            activate(s, bias + (j + 1) * CHUNK, p.act);
+            vt_activate(s, bias + (j + 1) * CHUNK, p.act);
             vt_products_wait<0>();
             release(p, m, ring.slot);
             ring.advance(p.slots);
@@ -522,23 +391,6 @@ __global__ void __launch_bounds__(THREADS, 1) mlp_kernel(const __grid_constant__
 
 /* ---- launching ------------------------------------------------------------------------------- */
 
-/* tanh(x (a + b x^2 + c x^4)) beside erf(x / sqrt 2), x^2 held at 16: GELU is then off by 3e-5 at
- * most, apart from the hardware's tanh (5e-4 of its value). */
-static activation activation_of(vt_activation act)
-{
-    float a = 0.5f, b = 0, c = 0; /* SiLU: x / (1 + exp(-x)) = x (1 + tanh(x / 2)) / 2 */
-    if (act == VT_ACT_GELU) {
-        a = 0.79750788f;
-        b = 0.037005645f;
-        c = -0.00035151667f;
-    } else if (act == VT_ACT_GELU_TANH) {
-        a = 0.79788456f;
-        b = 0.79788456f * 0.044715f;
-    }
-    bool gates = act == VT_ACT_GELU || act == VT_ACT_GELU_TANH || act == VT_ACT_SILU;
-    return {gates, act == VT_ACT_GELU, 2 * a, 8 * b, 32 * c, act == VT_ACT_RELU ? 0.0f : -INFINITY};
-}
-
 enum { SHARED_LIMIT = 227 * 1024 };
 
 /* Shared bytes besides the slots. */
@@ -564,7 +416,7 @@ const char *vt_cuda_mlp_refuse(const vt_cuda_mlp *a)
     if (a->cols != 64 && a->cols != 96 && a->cols != 128 && a->cols != 192 && a->cols != 256) {
         return "takes 64, 96, 128, 192 or 256 channels";
     }
-    if (a->act > VT_ACT_RELU) {
+    if (!vt_gate_takes(a->act)) {
         return "knows GELU, SiLU and ReLU";
     }
     if (a->hidden < CHUNK || a->hidden % CHUNK != 0 || a->hidden > 16 * 1024) {
@@ -579,7 +431,7 @@ const char *vt_cuda_mlp_refuse(const vt_cuda_mlp *a)
 template <typename T, int C> static cudaError_t launch(const vt_cuda_mlp *a, cudaStream_t stream)
 {
     using L = layout<C>;
-    params p = {.args = *a, .act = activation_of(a->act)};
+    params p = {.args = *a, .act = vt_gate_of(a->act)};
     bool norm_in = a->in_eps >= 0;
     p.slots = slots_of(C, a->hidden);
     p.stays = p.slots == 2 * a->hidden / CHUNK;
