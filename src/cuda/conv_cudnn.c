@@ -351,6 +351,9 @@ static const char *conv_refuse(const vt_plan_input *in, const vt_record *r)
     const vt_conv2d *p = &r->as.conv2d;
     vt_shape s = map_shape(in->program, r->source[0]), d = map_shape(in->program, r->dst);
     answer a = {0};
+    if (p->groups > 1) {
+        return "it has groups";
+    }
     if (vt_map_dtype(in->program, r->dst) != in->dtype) {
         return "the result is of another type than the weights";
     }
