@@ -287,7 +287,7 @@ static void wrong_bind(vt_binder *b, const vt_variant *variant, const vt_bind_se
         vt_bind(b, &(vt_weight_desc){.name = "w", .rank = 4,
                                      .shape = {1 << 30, 1 << 30, 1 << 30, 1 << 30}});
     } else if (strcmp(mistake, "derived") == 0) {
-        vt_bind_derived(b, &(vt_derived_desc){.name = "w", .rows = 1, .cols = 1,
+        vt_bind_derived(b, &(vt_derived_desc){.name = "w", .rows = 0, .cols = 1,
                                               .derive = derive_bias});
     } else if (strcmp(mistake, "heads") == 0) {
         vt_window_attention_bind(b, &(vt_window_attention_settings){.channels = 7, .heads = 2,

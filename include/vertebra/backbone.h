@@ -54,8 +54,8 @@ typedef vt_status (*vt_derive_fn)(const void *user, const vt_source_array *sourc
 
 enum { VT_MAX_DERIVE_SOURCES = 12 };
 
-/* A parameter that is computed at load from others (folded norms, position tables). `user` is
- * copied, `user_size` bytes of it. `name` is for messages. */
+/* A parameter that is computed at load from others (folded norms, position tables), or from nothing
+ * where there are no sources. `user` is copied, `user_size` bytes of it. `name` is for messages. */
 typedef struct vt_derived_desc {
     const char *name;
     vt_weight_role role;

@@ -10,6 +10,7 @@
 #include "vertebra/layers/conv.h"
 #include "vertebra/layers/conv_mlp.h"
 #include "vertebra/layers/convnext_block.h"
+#include "vertebra/layers/halo_attention.h"
 #include "vertebra/layers/mbconv.h"
 #include "vertebra/layers/mlp.h"
 #include "vertebra/layers/multi_axis_attention.h"

@@ -73,6 +73,43 @@ vt_affine vt_batch_norm_affine(vt_binder *b, const vt_batch_norm *norm, int chan
     return (vt_affine){bind_affine(b, norm, channels, false), bind_affine(b, norm, channels, true)};
 }
 
+static vt_status derive_ones(const void *user, const vt_source_array *sources, int count,
+                             int64_t rows, int64_t cols, float *out, vt_error *error)
+{
+    (void)user;
+    (void)sources;
+    (void)count;
+    (void)error;
+    for (int64_t i = 0; i < rows * cols; i++) {
+        out[i] = 1.0f;
+    }
+    return VT_OK;
+}
+
+vt_affine vt_identity_affine(vt_binder *b, int channels)
+{
+    vt_derived_desc ones = {.name = "ones",
+                            .role = VT_WEIGHT_VECTOR,
+                            .rows = 1,
+                            .cols = channels,
+                            .derive = derive_ones};
+    return (vt_affine){.scale = vt_bind_derived(b, &ones)};
+}
+
+vt_value vt_affine_forward(vt_builder *b, const vt_affine *affine, vt_value x, vt_activation act)
+{
+    vt_conv2d tap = {.weight = affine->scale,
+                     .bias = affine->shift,
+                     .act = act,
+                     .kernel_h = 1,
+                     .kernel_w = 1,
+                     .stride_h = 1,
+                     .stride_w = 1,
+                     .dilation_h = 1,
+                     .dilation_w = 1};
+    return vt_op_depthwise(b, x, &(vt_depthwise){.conv = tap});
+}
+
 /* ---- folding --------------------------------------------------------------------------------- */
 
 /* Where each source lies in the list, or -1, and the sizes. */

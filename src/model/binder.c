@@ -148,7 +148,7 @@ vt_weight vt_bind_derived(vt_binder *b, const vt_derived_desc *desc)
         return (vt_weight){0};
     }
     if (!full_name(b, desc->name, name, sizeof name) || desc->rows < 1 || desc->cols < 1 ||
-        desc->source_count < 1 || desc->source_count > VT_MAX_DERIVE_SOURCES) {
+        desc->source_count < 0 || desc->source_count > VT_MAX_DERIVE_SOURCES) {
         vt_binder_fail(b, VT_ERR_ARGUMENT, "%s: not a valid derived parameter", desc->name);
         return (vt_weight){0};
     }

@@ -20,6 +20,13 @@ vt_batch_norm vt_batch_norm_bind(vt_binder *binder, const char *name, int channe
 /* The batch norm as an operation of its own, where there is no convolution to fold it into. */
 vt_affine vt_batch_norm_affine(vt_binder *binder, const vt_batch_norm *norm, int channels);
 
+/* scale = 1 and no shift, for an activation that follows neither a convolution nor a norm. */
+vt_affine vt_identity_affine(vt_binder *binder, int channels);
+
+/* y = act(scale x + shift), recorded as a depthwise convolution of one tap. */
+vt_value vt_affine_forward(vt_builder *builder, const vt_affine *affine, vt_value x,
+                           vt_activation act);
+
 /* A vector of factors that is only folded into others: a layer scale. */
 vt_weight vt_scale_bind(vt_binder *binder, const char *name, int channels);
 
