@@ -3,9 +3,8 @@
  * product of the library. Patches are gathered by a kernel before it. */
 #include "cuda/cuda.h"
 
-/* Fewer rows spread over the GPU better in smaller units of work, and deeper products keep the
- * library's larger tiles busier than the norm inside saves: at 192 channels the two are even. */
-enum { FEWEST_ROWS = 4096, MOST_DEPTH = 128 };
+/* Below, smaller units of work spread over the GPU better. */
+enum { FEWEST_ROWS = 4096 };
 
 /* exec->maps and exec->weights may be NULL: then only shapes and types are filled in. */
 static vt_cuda_linear linear_args(const vt_exec *exec, const vt_record *r, int64_t depth)
@@ -49,9 +48,7 @@ static const char *linear_refuse(const vt_plan_input *in, const vt_record *r)
         (r->source[1].id >= 0 && vt_map_dtype(in->program, r->source[1]) != dtype)) {
         return "wants one type for all maps and the matrix";
     }
-    return args.rows < FEWEST_ROWS   ? "there are few rows"
-           : args.depth > MOST_DEPTH ? "the library's product is faster"
-                                     : vt_cuda_linear_refuse(&args);
+    return args.rows < FEWEST_ROWS ? "there are few rows" : vt_cuda_linear_refuse(&args);
 }
 
 static size_t linear_scratch(const vt_plan_input *in, const vt_record *r)

@@ -2,18 +2,21 @@
 /* A linear map of rows together with the norm of its input or of its output (sm_90a):
  *   dst[r] = residual[r] + norm_out(act(bias + W norm_in(src[r])))
  *
- * The work is cut into units of 128 rows x N columns of the result, N = 128 or 96; a block stays on
- * its multiprocessor and takes neighbouring units, row by row of units. Each of two warpgroups owns
- * 64 of the rows: it reads them, takes their norm, and keeps them in registers as the left operand
- * for all units of these rows. W passes by in boxes of N rows x 64 columns through a ring of slots
- * (when all of it fits it is loaded once). A third warpgroup moves data: one warp W, one the rows,
- * and one per computing warpgroup the results and before them the residuals, through a block of
- * their own.
+ * The work is cut into units of 192 rows x N columns of the result, N = 128 or 96; a block stays on
+ * its multiprocessor and takes neighbouring units, row by row of units. Each of three warpgroups
+ * owns 64 of the rows: it reads them, takes their norm, and keeps them in registers as the left
+ * operand for all units of these rows. W passes by in boxes of N rows x 64 columns through a ring
+ * of slots (when all of it fits it is loaded once). A fourth warpgroup moves data: one warp W, and
+ * one per computing warpgroup its rows, its results and before them the residuals, through a block
+ * of their own.
+ *
+ * Rows of more than 128 channels were slower here than a norm and the library's product (measured
+ * up to 512): they read W too often for so few rows.
  *
  * Shared memory: slots, rows, results, vectors in f32, barriers. */
 #include "cuda/wgmma_rows.cuh"
 
-enum { ROWS = VT_GROUP_ROWS, GROUPS = 2, BOX = 64, THREADS = 384, MOST_SLOTS = 32 };
+enum { ROWS = VT_GROUP_ROWS, GROUPS = 3, BOX = 64, THREADS = 512, MOST_SLOTS = 32 };
 
 /* K: columns of src, rounded up; N: columns of a unit. */
 template <int K, int N> struct layout {
@@ -32,7 +35,7 @@ struct params {
 
 struct barriers {
     uint64_t full[MOST_SLOTS], empty[MOST_SLOTS];
-    uint64_t rows_full[GROUPS], rows_empty[GROUPS];
+    uint64_t rows_full[GROUPS];
     uint64_t place_free[GROUPS]; /* the block of results: free, or with the residual in it */
     uint64_t result_full[GROUPS];
 };
@@ -86,7 +89,6 @@ template <int K, int N> __device__ void prepare(const params &p, const memory<K,
         }
         for (int group = 0; group < GROUPS; group++) {
             vt_barrier_init(&m.b->rows_full[group], 1);
-            vt_barrier_init(&m.b->rows_empty[group], 4);
             vt_barrier_init(&m.b->place_free[group], 1);
             vt_barrier_init(&m.b->result_full[group], 128);
         }
@@ -116,42 +118,50 @@ template <int K, int N> __device__ void load_weight(const params &p, const memor
     }
 }
 
-template <int K, int N> __device__ void load_rows(const params &p, const memory<K, N> &m)
+template <int K, int N>
+__device__ void load_rows(const params &p, const memory<K, N> &m, int group, int tile)
 {
-    uint32_t parity = 1;
-    for (int tile = m.first / p.units_per_row; tile * p.units_per_row < m.last; tile++) {
-        for (int group = 0; group < GROUPS; group++) {
-            vt_barrier_wait(&m.b->rows_empty[group], parity);
-            vt_barrier_expect(&m.b->rows_full[group], layout<K, N>::row_bytes);
-            for (int box = 0; box < K / BOX; box++) {
-                vt_box_load(&p.src, &m.b->rows_full[group],
-                            m.row_block(group) + (uint32_t)(box * ROWS * BOX * 2), box * BOX,
-                            (tile * GROUPS + group) * ROWS);
-            }
-        }
-        parity ^= 1;
+    vt_barrier_expect(&m.b->rows_full[group], layout<K, N>::row_bytes);
+    for (int box = 0; box < K / BOX; box++) {
+        vt_box_load(&p.src, &m.b->rows_full[group],
+                    m.row_block(group) + (uint32_t)(box * ROWS * BOX * 2), box * BOX,
+                    (tile * GROUPS + group) * ROWS);
     }
 }
 
+/* Frees the block of results, or brings the residual into it. */
 template <int K, int N>
-__device__ void move_results(const params &p, const memory<K, N> &m, int group)
+__device__ void load_residual(const params &p, const memory<K, N> &m, int group, int row,
+                              int column)
+{
+    using L = layout<K, N>;
+    if (!p.args.residual) {
+        vt_barrier_arrive(&m.b->place_free[group]);
+        return;
+    }
+    vt_barrier_expect(&m.b->place_free[group], L::result_bytes);
+    for (int box = 0; box < N / L::result_box; box++) {
+        vt_box_load(&p.residual, &m.b->place_free[group],
+                    m.result_block(group) + (uint32_t)(box * ROWS * L::result_box * 2),
+                    column + box * L::result_box, row);
+    }
+}
+
+template <int K, int N> __device__ void move_rows(const params &p, const memory<K, N> &m, int group)
 {
     using L = layout<K, N>;
     uint32_t block = m.result_block(group), parity = 0;
+    int tile = m.first / p.units_per_row, last_tile = (m.last - 1) / p.units_per_row;
+    load_rows(p, m, group, tile);
     for (int unit = m.first; unit < m.last; unit++) {
         int row = (unit / p.units_per_row * GROUPS + group) * ROWS;
         int column = unit % p.units_per_row * N;
-        if (p.args.residual) {
-            vt_barrier_expect(&m.b->place_free[group], L::result_bytes);
-            for (int box = 0; box < N / L::result_box; box++) {
-                vt_box_load(&p.residual, &m.b->place_free[group],
-                            block + (uint32_t)(box * ROWS * L::result_box * 2),
-                            column + box * L::result_box, row);
-            }
-        } else {
-            vt_barrier_arrive(&m.b->place_free[group]);
-        }
+        load_residual(p, m, group, row, column);
         vt_barrier_wait(&m.b->result_full[group], parity);
+        /* a first result says that the rows are in registers: the next ones may come */
+        if (unit / p.units_per_row == tile && tile++ < last_tile) {
+            load_rows(p, m, group, tile);
+        }
         for (int box = 0; box < N / L::result_box; box++) {
             vt_box_store(&p.dst, block + (uint32_t)(box * ROWS * L::result_box * 2),
                          column + box * L::result_box, row);
@@ -225,10 +235,6 @@ __device__ __forceinline__ void compute(const params &p, const memory<K, N> &m, 
             ring.parity = 0;
         }
         multiply<T>(p, m, x, ring, acc);
-        /* only now is it certain that the loads of x are over: an arrival can overtake them */
-        if ((unit == m.first || n == 0) && threadIdx.x % 32 == 0) {
-            vt_barrier_arrive(&m.b->rows_empty[group]);
-        }
         vt_activate(acc, m.bias + n * N + column, p.act);
         if (p.args.out_eps >= 0) {
             vt_norm_result(acc, m.out_scale + column, m.out_shift + column, p.args.out_eps);
@@ -255,13 +261,11 @@ __global__ void __launch_bounds__(THREADS, 1) linear_kernel(const __grid_constan
         asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
         if (lane == 0 && warp == 0) {
             load_weight(p, m);
-        } else if (lane == 0 && warp == 3) {
-            load_rows(p, m);
         } else if (lane == 0) {
-            move_results(p, m, warp - 1);
+            move_rows(p, m, warp - 1);
         }
     } else {
-        asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
+        asm volatile("setmaxnreg.inc.sync.aligned.u32 160;");
         compute<T>(p, m, warp / 4 - 1);
     }
 #endif
@@ -302,11 +306,7 @@ static cut cut_by(const vt_cuda_linear *a, int wide, int padded)
 /* The width whose slowest block has the fewest columns to compute. */
 static cut cut_of(const vt_cuda_linear *a, int processors)
 {
-    static const int depths[] = {64, 128, 192, 256, 384, 512};
-    int padded = 0;
-    for (int depth : depths) {
-        padded = padded == 0 && a->depth <= depth ? depth : padded;
-    }
+    int padded = a->depth <= 64 ? 64 : 128;
     cut wide = cut_by(a, 128, padded), narrow = cut_by(a, 96, padded);
     int64_t wide_time = up_to(wide.units, processors) * 128;
     int64_t narrow_time = up_to(narrow.units, processors) * 96;
@@ -322,8 +322,8 @@ const char *vt_cuda_linear_refuse(const vt_cuda_linear *a)
     if (!vt_gate_takes(a->act)) {
         return "knows GELU, SiLU and ReLU";
     }
-    if (a->depth < 16 || a->depth > 512 || a->depth % 16 != 0) {
-        return "takes rows of 16, 32, ... 512 channels";
+    if (a->depth < 16 || a->depth > 128 || a->depth % 16 != 0) {
+        return "takes rows of 16, 32, ... 128 channels";
     }
     if (a->cols < 8 || a->cols > 4096 || a->cols % 8 != 0) {
         return "makes rows of 8, 16, ... 4096 channels";
@@ -334,7 +334,7 @@ const char *vt_cuda_linear_refuse(const vt_cuda_linear *a)
     if (a->rows > INT32_MAX / 512) {
         return "there are too many rows";
     }
-    return cut_by(a, 128, 512).slots < 2 ? "there are too many channels" : NULL;
+    return cut_by(a, 128, 128).slots < 2 ? "there are too many channels" : NULL;
 }
 
 template <typename T, int K, int N>
@@ -368,14 +368,8 @@ template <typename T, int N>
 static cudaError_t launch_depth(const vt_cuda_linear *a, const cut *c, int processors,
                                 cudaStream_t stream)
 {
-    switch (c->padded) {
-    case 64: return launch<T, 64, N>(a, c, processors, stream);
-    case 128: return launch<T, 128, N>(a, c, processors, stream);
-    case 192: return launch<T, 192, N>(a, c, processors, stream);
-    case 256: return launch<T, 256, N>(a, c, processors, stream);
-    case 384: return launch<T, 384, N>(a, c, processors, stream);
-    default: return launch<T, 512, N>(a, c, processors, stream);
-    }
+    return c->padded == 64 ? launch<T, 64, N>(a, c, processors, stream)
+                           : launch<T, 128, N>(a, c, processors, stream);
 }
 
 template <typename T>

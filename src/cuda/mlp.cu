@@ -2,32 +2,43 @@
 /* A whole MLP in one pass over its rows (sm_90a):
  *   dst[r] = residual[r] + norm_out(b2 + W2 act(b1 + W1 norm_in(src[r])))
  *
- * A block stays on its multiprocessor and takes tiles of 128 rows. Each of two warpgroups owns 64
- * of them: it reads the rows, takes their norm in registers, and goes over the hidden channels 64
- * at a time: S = X W1_j^T, P = act(S) as halves in the layout of a left operand, O += P W2_j^T. The
- * hidden values stay in registers; the activation of one chunk runs beside the product O += of the
- * one before it, and beside the products of the other warpgroup.
+ * A block stays on its multiprocessor and takes tiles of 128 or 192 rows. Each of its two or three
+ * warpgroups (three where their registers suffice: more warps hide more latency) owns 64 of them:
+ * it reads the rows, takes their norm in registers, and goes over the hidden channels 64 at a time:
+ * S = X W1_j^T, P = act(S) as halves in the layout of a left operand, O += P W2_j^T. The hidden
+ * values stay in registers; the activation of one chunk runs beside the product O += of the one
+ * before it, and beside the products of the other warpgroup.
  *
- * A third warpgroup moves data: one warp the weights, chunk by chunk, through a ring of slots (when
- * all of them fit they are loaded once), one the rows, and one per computing warpgroup the results,
- * which are written over the rows that they were made from.
+ * One more warpgroup moves data: one warp the weights, chunk by chunk, through a ring of slots
+ * (when all of them fit they are loaded once), and one per computing warpgroup its rows and its
+ * results, which are written over the rows that they were made from.
  *
  * Shared memory: slots, rows (64 x C per warpgroup and buffer), vectors in f32, barriers. */
 #include "cuda/wgmma_rows.cuh"
 
 enum {
-    ROWS = 64,  /* of a warpgroup */
-    GROUPS = 2, /* warpgroups that compute */
+    ROWS = 64, /* of a warpgroup */
+    MOST_GROUPS = 3,
     CHUNK = 64, /* hidden channels at a time */
-    THREADS = 384,
     MOST_SLOTS = 32,
     MOST_BUFFERS = 2
 };
 
+/* Warpgroups that compute, and what else depends on the channels. */
+constexpr int groups_for(int64_t cols)
+{
+    return cols <= 96 ? 3 : 2;
+}
+constexpr int buffers_for(int64_t cols)
+{
+    return cols <= 192 ? 2 : 1;
+}
+
 template <int C> struct layout {
+    static constexpr int groups = groups_for(C), buffers = buffers_for(C);
+    static constexpr int threads = 128 * (groups + 1);
     static constexpr int box = C % 64 ? 32 : 64; /* columns of a box of rows */
     static constexpr bool keeps = C <= 192;      /* the left operand stays in registers */
-    static constexpr int buffers = keeps ? 2 : 1;
     static constexpr uint32_t row_bytes = ROWS * C * 2, slot_bytes = CHUNK * C * 2;
     static constexpr uint32_t box_bytes = ROWS * box * 2, up_box_bytes = CHUNK * box * 2;
 };
@@ -43,8 +54,7 @@ struct params {
 
 struct barriers {
     uint64_t full[MOST_SLOTS], empty[MOST_SLOTS];
-    uint64_t rows_full[GROUPS][MOST_BUFFERS], rows_empty[GROUPS][MOST_BUFFERS];
-    uint64_t result_full[GROUPS][MOST_BUFFERS];
+    uint64_t rows_full[MOST_GROUPS][MOST_BUFFERS], result_full[MOST_GROUPS][MOST_BUFFERS];
 };
 
 /* Vectors in shared memory, one behind the other; without a norm or bias 1 or 0. */
@@ -66,7 +76,7 @@ template <int C> struct memory {
         unsigned char *at = base + (size_t)slot_count * L::slot_bytes;
         slots = vt_shared_address(base);
         rows = vt_shared_address(at);
-        at += GROUPS * L::buffers * L::row_bytes;
+        at += L::groups * L::buffers * L::row_bytes;
         v.up_bias = (float *)at;
         v.down_bias = v.up_bias + hidden;
         v.in_scale = v.down_bias + C;
@@ -97,12 +107,11 @@ template <int C> __device__ void prepare(const params &p, const memory<C> &m)
     if (threadIdx.x == 0) {
         for (int i = 0; i < p.slots; i++) {
             vt_barrier_init(&m.b->full[i], 1);
-            vt_barrier_init(&m.b->empty[i], GROUPS * 4);
+            vt_barrier_init(&m.b->empty[i], layout<C>::groups * 4);
         }
-        for (int i = 0; i < GROUPS * layout<C>::buffers; i++) {
+        for (int i = 0; i < layout<C>::groups * layout<C>::buffers; i++) {
             int group = i / layout<C>::buffers, buffer = i % layout<C>::buffers;
             vt_barrier_init(&m.b->rows_full[group][buffer], 1);
-            vt_barrier_init(&m.b->rows_empty[group][buffer], 1);
             vt_barrier_init(&m.b->result_full[group][buffer], 128);
         }
         vt_barrier_publish();
@@ -142,38 +151,39 @@ template <int C> __device__ void load_weights(const params &p, const memory<C> &
     }
 }
 
-template <int C> __device__ void load_rows(const params &p, const memory<C> &m)
+template <int C>
+__device__ void load_rows(const params &p, const memory<C> &m, int group, int buffer, int tile)
 {
     using L = layout<C>;
-    vt_ring ring;
-    for (int tile = (int)blockIdx.x; tile < p.tiles; tile += (int)gridDim.x) {
-        for (int group = 0; group < GROUPS; group++) {
-            uint64_t *full = &m.b->rows_full[group][ring.slot];
-            uint32_t dst = m.row_block(group, ring.slot);
-            vt_barrier_wait(&m.b->rows_empty[group][ring.slot], ring.parity ^ 1);
-            vt_barrier_expect(full, L::row_bytes);
-            for (int box = 0; box < C / L::box; box++) {
-                vt_box_load(&p.src, full, dst + (uint32_t)box * L::box_bytes, box * L::box,
-                            (tile * GROUPS + group) * ROWS);
-            }
-        }
-        ring.advance(L::buffers);
+    if (tile >= p.tiles) {
+        return;
+    }
+    uint64_t *full = &m.b->rows_full[group][buffer];
+    vt_barrier_expect(full, L::row_bytes);
+    for (int box = 0; box < C / L::box; box++) {
+        vt_box_load(&p.src, full, m.row_block(group, buffer) + (uint32_t)box * L::box_bytes,
+                    box * L::box, (tile * L::groups + group) * ROWS);
     }
 }
 
-template <int C> __device__ void store_results(const params &p, const memory<C> &m, int group)
+/* Stores the results of a warpgroup, each followed by the rows that take its place. */
+template <int C> __device__ void move_rows(const params &p, const memory<C> &m, int group)
 {
     using L = layout<C>;
+    int step = (int)gridDim.x;
     vt_ring ring;
-    for (int tile = (int)blockIdx.x; tile < p.tiles; tile += (int)gridDim.x) {
+    for (int i = 0; i < L::buffers; i++) {
+        load_rows(p, m, group, i, (int)blockIdx.x + i * step);
+    }
+    for (int tile = (int)blockIdx.x; tile < p.tiles; tile += step) {
         uint32_t src = m.row_block(group, ring.slot);
         vt_barrier_wait(&m.b->result_full[group][ring.slot], ring.parity);
         for (int box = 0; box < C / L::box; box++) {
             vt_box_store(&p.dst, src + (uint32_t)box * L::box_bytes, box * L::box,
-                         (tile * GROUPS + group) * ROWS);
+                         (tile * L::groups + group) * ROWS);
         }
         vt_box_store_read();
-        vt_barrier_arrive(&m.b->rows_empty[group][ring.slot]);
+        load_rows(p, m, group, ring.slot, tile + L::buffers * step);
         ring.advance(L::buffers);
     }
 }
@@ -357,7 +367,7 @@ __device__ __forceinline__ void compute(const params &p, const memory<C> &m, int
         if (!L::keeps) { /* the last product of every warp has read the rows */
             vt_barrier_sync(1 + group, 128);
         }
-        finish<T, C>(p, m.v, o, block, ((int64_t)tile * GROUPS + group) * ROWS);
+        finish<T, C>(p, m.v, o, block, ((int64_t)tile * L::groups + group) * ROWS);
         vt_barrier_arrive(&m.b->result_full[group][rows.slot]);
         rows.advance(L::buffers);
     }
@@ -366,7 +376,8 @@ __device__ __forceinline__ void compute(const params &p, const memory<C> &m, int
 #endif
 
 template <typename T, int C>
-__global__ void __launch_bounds__(THREADS, 1) mlp_kernel(const __grid_constant__ params p)
+__global__ void __launch_bounds__(layout<C>::threads, 1)
+    mlp_kernel(const __grid_constant__ params p)
 {
 #if VT_HAS_WGMMA
     extern __shared__ __align__(1024) unsigned char shared_bytes[];
@@ -377,13 +388,12 @@ __global__ void __launch_bounds__(THREADS, 1) mlp_kernel(const __grid_constant__
         asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
         if (lane == 0 && warp == 0) {
             load_weights(p, m);
-        } else if (lane == 0 && warp == 3) {
-            load_rows(p, m);
-        } else if (lane == 0) {
-            store_results(p, m, warp - 1);
+        } else if (lane == 0 && warp <= layout<C>::groups) {
+            move_rows(p, m, warp - 1);
         }
     } else {
-        asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
+        asm volatile(
+            "setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(layout<C>::groups == 3 ? 160 : 240));
         compute<T, C>(p, m, warp / 4 - 1);
     }
 #endif
@@ -396,7 +406,7 @@ enum { SHARED_LIMIT = 227 * 1024 };
 /* Shared bytes besides the slots. */
 static size_t fixed_bytes(int64_t cols, int64_t hidden)
 {
-    size_t rows = (size_t)(GROUPS * (cols <= 192 ? 2 : 1) * ROWS * cols) * 2;
+    size_t rows = (size_t)(groups_for(cols) * buffers_for(cols) * ROWS * cols) * 2;
     return rows + (size_t)(hidden + 5 * cols) * sizeof(float) + sizeof(barriers);
 }
 
@@ -425,7 +435,7 @@ const char *vt_cuda_mlp_refuse(const vt_cuda_mlp *a)
     if (slots_of(a->cols, a->hidden) < 2) {
         return "there are too many hidden channels";
     }
-    return a->rows > INT32_MAX - GROUPS * ROWS ? "there are too many rows" : NULL;
+    return a->rows > INT32_MAX - MOST_GROUPS * ROWS ? "there are too many rows" : NULL;
 }
 
 template <typename T, int C> static cudaError_t launch(const vt_cuda_mlp *a, cudaStream_t stream)
@@ -435,7 +445,7 @@ template <typename T, int C> static cudaError_t launch(const vt_cuda_mlp *a, cud
     bool norm_in = a->in_eps >= 0;
     p.slots = slots_of(C, a->hidden);
     p.stays = p.slots == 2 * a->hidden / CHUNK;
-    p.tiles = (int)((a->rows + GROUPS * ROWS - 1) / (GROUPS * ROWS));
+    p.tiles = (int)((a->rows + L::groups * ROWS - 1) / (L::groups * ROWS));
     /* without registers for them the normalised rows take the place of the raw ones */
     p.own_residual = a->residual && a->residual == a->src && (L::keeps || !norm_in);
     if (!vt_cuda_boxes(&p.src, a->src, a->dtype, a->rows, C, ROWS, L::box) ||
@@ -452,7 +462,7 @@ template <typename T, int C> static cudaError_t launch(const vt_cuda_mlp *a, cud
     }
     int processors = vt_cuda_multiprocessors();
     unsigned grid = (unsigned)(p.tiles < processors ? p.tiles : processors);
-    mlp_kernel<T, C><<<grid, THREADS, bytes, stream>>>(p);
+    mlp_kernel<T, C><<<grid, L::threads, bytes, stream>>>(p);
     return cudaGetLastError();
 }
 
