@@ -59,6 +59,7 @@ typedef struct dinat_network {
     dinat_stage stages[STAGES];
     vt_classifier classifier;
     bool has_classifier;
+    bool layer_scale; /* what the file has, whatever the configuration says */
 } dinat_network;
 
 /* ---- parameters ------------------------------------------------------------------------------ */
@@ -86,15 +87,15 @@ static void bind_stem(vt_binder *b, const dinat_config *c, dinat_network *net)
     vt_scope_end(b);
 }
 
-static vt_weight bind_gamma(vt_binder *b, const dinat_config *c, const char *name, int channels)
+static vt_weight bind_gamma(vt_binder *b, const dinat_network *net, const char *name, int channels)
 {
-    return vt_bind_available(b, name, c->layer_scale) ? vt_scale_bind(b, name, channels)
-                                                      : VT_NO_WEIGHT;
+    return net->layer_scale ? vt_scale_bind(b, name, channels) : VT_NO_WEIGHT;
 }
 
-static dinat_block bind_block(vt_binder *b, const dinat_config *c, int stage, int j)
+static dinat_block bind_block(vt_binder *b, const dinat_network *net, int stage, int j)
 {
     dinat_block block;
+    const dinat_config *c = net->config;
     int channels = c->dim << stage;
     const cycle *dilations = &c->dilations[stage];
     int dilation = dilations->steps[j % dilations->count];
@@ -106,9 +107,9 @@ static dinat_block bind_block(vt_binder *b, const dinat_config *c, int stage, in
         .dilation_h = dilation,
         .dilation_w = dilation,
         .position_bias = true,
-        .gamma = bind_gamma(b, c, "gamma1", channels),
+        .gamma = bind_gamma(b, net, "gamma1", channels),
     };
-    vt_weight gamma2 = bind_gamma(b, c, "gamma2", channels);
+    vt_weight gamma2 = bind_gamma(b, net, "gamma2", channels);
     block.norm1 = vt_norm_bind(b, "norm1", channels, EPS);
     vt_scope(b, "attn");
     block.attn = vt_neighborhood_attention_bind(b, &attn);
@@ -135,12 +136,14 @@ static void bind_downsample(vt_binder *b, const dinat_config *c, int stage, dina
     vt_scope_end(b);
 }
 
-static void bind_stage(vt_binder *b, const dinat_config *c, int i, dinat_stage *stage)
+static void bind_stage(vt_binder *b, dinat_network *net, int i)
 {
+    const dinat_config *c = net->config;
+    dinat_stage *stage = &net->stages[i];
     vt_scope(b, c->layout == CONVOLUTIONS ? "levels.%d" : "layers.%d", i);
     for (int j = 0; j < c->depths[i]; j++) {
         vt_scope(b, "blocks.%d", j);
-        stage->blocks[j] = bind_block(b, c, i, j);
+        stage->blocks[j] = bind_block(b, net, i, j);
         vt_scope_end(b);
     }
     if (i + 1 < STAGES) {
@@ -155,16 +158,17 @@ static void dinat_bind(vt_binder *b, const vt_variant *variant, const vt_bind_se
     dinat_network *net = network;
     const dinat_config *c = net->config = variant->config;
     bool classifier = variant->classes > 0;
+    net->layer_scale = vt_bind_available(b, "levels.0.blocks.0.gamma1", c->layer_scale);
     bind_stem(b, c, net);
     if (c->layout == ISOTROPIC) {
         for (int j = 0; j < c->depths[0]; j++) {
             vt_scope(b, "layers.%d", j);
-            net->stages[0].blocks[j] = bind_block(b, c, 0, j);
+            net->stages[0].blocks[j] = bind_block(b, net, 0, j);
             vt_scope_end(b);
         }
     } else {
         for (int i = 0; i < STAGES; i++) {
-            bind_stage(b, c, i, &net->stages[i]);
+            bind_stage(b, net, i);
             net->stages[i].output = vt_stage_output_bind(b, i, c->dim << i, EPS, !classifier);
         }
     }
