@@ -262,10 +262,8 @@ int cli_open_model(cli_options *o, vt_context *context, vt_model **model)
     vt_error error = {0};
     vt_status status;
     char path[1024];
-    if (o->settings.window_rule == VT_WINDOW_TIMM) {
-        o->settings.image_height = o->height;
-        o->settings.image_width = o->width;
-    }
+    o->settings.image_height = o->height;
+    o->settings.image_width = o->width;
     if (o->golden) {
         const char *name = o->model ? o->model : "swin_tiny_patch4_window7_224";
         status = vt_model_golden(model, context, name, 0, &o->settings, &error);

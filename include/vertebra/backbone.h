@@ -95,7 +95,7 @@ typedef enum vt_window_rule {
 /* What the caller of vt_model_load decided. */
 typedef struct vt_bind_settings {
     int classes;                   /* outputs of the head; 0: no head */
-    int image_height, image_width; /* the size to build for (VT_WINDOW_TIMM) */
+    int image_height, image_width; /* the size to build for (VT_WINDOW_TIMM, MaxViT) */
     vt_window_rule window_rule;    /* never AUTO */
 } vt_bind_settings;
 

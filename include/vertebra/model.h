@@ -27,7 +27,8 @@ const vt_variant *vt_variant_find(const vt_context *context, const char *name,
 typedef struct vt_model_settings {
     vt_dtype dtype; /* VT_F32 (default) or VT_BF16: of the matrices and what only products read */
     vt_window_rule window_rule;
-    /* The size to build for under VT_WINDOW_TIMM; 0: the variant's own. */
+    /* The size to build for, which decides windows under VT_WINDOW_TIMM and in MaxViT; 0: the
+     * variant's own. */
     int image_height, image_width;
     vt_checkpoint_settings checkpoint;
 } vt_model_settings;

@@ -121,7 +121,7 @@ static void maxvit_forward(vt_builder *b, const void *network)
     const maxvit_network *net = network;
     /* a window that divides the smallest map divides all */
     if (!vt_sizes_fit(b, STEM_STRIDE, 8 * net->window_h, 8 * net->window_w,
-                      "; or build the network for this image size (a multiple of 32)")) {
+                      "; a network can be built for an image of any multiples of 32")) {
         return;
     }
     vt_label(b, "stem");

@@ -17,7 +17,8 @@ misused 'two files' 'one file at a time' "$info" a b
 # ---- models --------------------------------------------------------------------------------------
 works 'the models' '^  swin_tiny_patch4_window7_224 .* 224x224 .*1000 classes' "$info"
 works 'their source and licence' '^swin: Swin Transformer.*github.com.*MIT' "$info"
-json 'the models as JSON' 0.name $nano "$info" --json
+family=$("$info" | sed -n 's/^\([a-z0-9_]*\): .*/\1/p' | sed -n 1p)
+json 'the models as JSON' 0.family "$family" "$info" --json
 holds 'all there is to know as JSON' sh -c "$tmp/json 1.name 1.family 1.height 1.classes 1.license \
     1.checkpoint <out"
 {
@@ -34,6 +35,8 @@ works 'a model' 'parameters   28.29 M' "$info" --model swin_tiny_patch4_window7_
 works 'a model: work' 'operations   .* GFLOP' "$info" --model $nano
 works 'a model: batch and size' 'input        3 x 3 x 65 x 129$' \
     "$info" --model $nano --batch 3 --size 65x129
+works 'windows follow --size' 'input        1 x 3 x 64 x 96$' \
+    "$info" --model maxvit_tiny_tf_224 --size 64x96
 works 'a name with a tag of timm' 'parameters   28.29 M' \
     "$info" --model swin_tiny_patch4_window7_224.ms_in1k
 json 'a model as JSON' parameters 28288354 "$info" --json --model swin_tiny_patch4_window7_224
