@@ -30,14 +30,15 @@ CORE_LIBS  := -ljansson -lz -lm
 IMAGE_LIBS := -lpng -ljpeg
 
 # ---- what is built -------------------------------------------------------------------------
-CORE_SRC  := $(filter-out src/ops/cpu/kernels.c,$(wildcard src/core/*.c src/ops/*.c src/ops/ref/*.c \
+KERNEL_SRC := src/ops/cpu/kernels.c src/ops/cpu/map_kernels.c
+CORE_SRC  := $(filter-out $(KERNEL_SRC),$(wildcard src/core/*.c src/ops/*.c src/ops/ref/*.c \
              src/ops/cpu/*.c src/layers/*.c src/backbones/*.c src/model/*.c src/tasks/*.c src/io/*.c))
 IMAGE_SRC := $(wildcard src/io/image/*.c)
 APPS      := $(patsubst apps/%.c,%,$(wildcard apps/*.c))
 TESTS     := $(patsubst tests/%.c,%,$(wildcard tests/test_*.c))
 EXAMPLES  := $(patsubst examples/%.c,%,$(wildcard examples/*.c))
 
-# The fast kernels are one source, compiled once per instruction set.
+# The fast kernels are compiled once per instruction set.
 ISAS := portable $(if $(findstring x86_64,$(MACHINE)),avx2 avx512 avx512_bf16)
 AVX2_FLAGS   := -mavx2 -mfma -mf16c
 AVX512_FLAGS := $(AVX2_FLAGS) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512
@@ -46,7 +47,8 @@ ISA_FLAGS_avx2        := $(AVX2_FLAGS)
 ISA_FLAGS_avx512      := $(AVX512_FLAGS)
 ISA_FLAGS_avx512_bf16 := $(AVX512_FLAGS) -mavx512bf16
 
-CORE_OBJ  := $(CORE_SRC:%.c=$(B)/%.o) $(ISAS:%=$(B)/src/ops/cpu/kernels_%.o) $(B)/src/families.o
+CORE_OBJ  := $(CORE_SRC:%.c=$(B)/%.o) \
+             $(foreach isa,$(ISAS),$(KERNEL_SRC:%.c=$(B)/%_$(isa).o)) $(B)/src/families.o
 IMAGE_OBJ := $(IMAGE_SRC:%.c=$(B)/%.o)
 APP_SHARED := $(patsubst %.c,$(B)/%.o,$(wildcard apps/common/*.c))
 TEST_SHARED := $(patsubst %.c,$(B)/%.o,$(wildcard tests/support/*.c))
@@ -96,10 +98,13 @@ $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
 
-$(B)/src/ops/cpu/kernels_%.o: src/ops/cpu/kernels.c
-	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) $(if $(filter 1,$(SANITIZE)),-O1,-O3) -ffp-contract=fast -fno-math-errno $(ISA_FLAGS_$*) \
-	    -DVT_ISA_NAME=$* -c -o $@ $<
+define KERNEL_RULE
+$(B)/$(1:%.c=%)_%.o: $(1)
+	@mkdir -p $$(@D)
+	$$(CC) $$(CPPFLAGS) $$(CFLAGS) $$(if $$(filter 1,$$(SANITIZE)),-O1,-O3) -ffp-contract=fast -fno-math-errno $$(ISA_FLAGS_$$*) \
+	    -DVT_ISA_NAME=$$* -c -o $$@ $$<
+endef
+$(foreach source,$(KERNEL_SRC),$(eval $(call KERNEL_RULE,$(source))))
 
 # The table of backbone families: every src/backbones/NAME.c defines vt_family_NAME.
 FAMILIES := $(patsubst src/backbones/%.c,%,$(wildcard src/backbones/*.c))

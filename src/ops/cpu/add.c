@@ -5,12 +5,6 @@
 
 enum { CHUNK = 1024 };
 
-static const void *map_at(const vt_exec *exec, vt_value v, int64_t at)
-{
-    const char *map = vt_exec_map(exec, v);
-    return map + at * (vt_map_is_bf16(exec->program, v) ? 2 : 4);
-}
-
 static void add_run(const vt_exec *exec, const vt_record *r)
 {
     const vt_cpu_kernels *k = vt_cpu_kernels_of(exec->backend);
@@ -21,17 +15,17 @@ static void add_run(const vt_exec *exec, const vt_record *r)
     for (int64_t at = 0; at < total; at += CHUNK) {
         int64_t count = total - at < CHUNK ? total - at : CHUNK;
         float wide[CHUNK];
-        const float *a = map_at(exec, r->source[0], at);
+        const float *a = vt_map_at(exec, r->source[0], at);
         if (a_bf16) {
-            k->widen(map_at(exec, r->source[0], at), count, wide);
+            k->widen(vt_map_at(exec, r->source[0], at), count, wide);
             a = wide;
         }
         k->finish(&(vt_cpu_finish){.rows = 1,
                                    .cols = count,
                                    .src = a,
-                                   .residual = map_at(exec, r->source[1], at),
+                                   .residual = vt_map_at(exec, r->source[1], at),
                                    .residual_bf16 = vt_map_is_bf16(exec->program, r->source[1]),
-                                   .dst = (void *)(uintptr_t)map_at(exec, r->dst, at),
+                                   .dst = vt_map_at(exec, r->dst, at),
                                    .dst_bf16 = vt_map_is_bf16(exec->program, r->dst)});
     }
 }

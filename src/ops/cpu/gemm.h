@@ -51,6 +51,13 @@ static inline bool vt_map_is_bf16(const vt_program *program, vt_value v)
     return v.id >= 0 && program->maps[v.id].dtype == VT_BF16;
 }
 
+/* Where element `at` of a map lies; NULL for no map. */
+static inline void *vt_map_at(const vt_exec *exec, vt_value v, int64_t at)
+{
+    char *map = vt_exec_map(exec, v);
+    return map ? map + at * (vt_map_is_bf16(exec->program, v) ? 2 : 4) : NULL;
+}
+
 /* Panels that a matrix of `rows` outputs is packed into, and bytes of one. */
 static inline int64_t vt_panel_count(const vt_cpu_kernels *k, int64_t rows)
 {

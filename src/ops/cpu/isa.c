@@ -31,14 +31,14 @@ static const vt_impl *const attention_impls[] = {&vt_cpu_attention, &vt_ref_atte
                 [VT_OP_ADD] = ONLY(vt_cpu_add),                                                    \
                 [VT_OP_SPACE_TO_DEPTH] = ONLY(vt_cpu_space_to_depth),                              \
                 [VT_OP_MEAN_POOL] = ONLY(vt_cpu_mean_pool),                                        \
-                [VT_OP_DEPTHWISE] = ONLY(vt_ref_depthwise),                                        \
-                [VT_OP_AFFINE] = ONLY(vt_ref_affine),                                              \
-                [VT_OP_MUL] = ONLY(vt_ref_mul),                                                    \
-                [VT_OP_CONCAT] = ONLY(vt_ref_concat),                                              \
-                [VT_OP_POOL] = ONLY(vt_ref_pool),                                                  \
+                [VT_OP_DEPTHWISE] = ONLY(vt_cpu_depthwise_rows),                                   \
+                [VT_OP_AFFINE] = ONLY(vt_cpu_affine),                                              \
+                [VT_OP_MUL] = ONLY(vt_cpu_mul),                                                    \
+                [VT_OP_CONCAT] = ONLY(vt_cpu_concat),                                              \
+                [VT_OP_POOL] = ONLY(vt_cpu_pooling),                                               \
                 [VT_OP_LINEAR_ATTENTION] = ONLY(vt_ref_linear_attention),                          \
                 [VT_OP_CHANNEL_ATTENTION] = ONLY(vt_ref_channel_attention),                        \
-                [VT_OP_DEFORM_PATCHES] = ONLY(vt_ref_deform_patches),                              \
+                [VT_OP_DEFORM_PATCHES] = ONLY(vt_cpu_deform_patches),                              \
             },                                                                                     \
         .refuse_dtype = refuse_dtype, .pack = vt_cpu_pack, .peak = vt_cpu_peak,                    \
         .copy_rate = vt_cpu_copy_rate, .kernels = &vt_cpu_kernels_##isa,                           \

@@ -11,7 +11,6 @@
 
 #include <math.h>
 
-#include "core/half.h"
 #include "ops/cpu/simd.h"
 #include "ops/cpu/vmath.h"
 #include "ops/pattern.h"
@@ -210,61 +209,14 @@ TILE_FUNCTION(tile_bf16, BF16_PAIRS ? PANEL_PAIRS : PANEL_WIDEN)
 
 /* ---- activation, residual, store ------------------------------------------------------------- */
 
-VT_INLINE vf activate(const vt_activation act, vf x)
-{
-    switch (act) {
-    case VT_ACT_GELU: return vf_gelu(x);
-    case VT_ACT_GELU_TANH: return vf_gelu_tanh(x);
-    case VT_ACT_SILU: return vf_silu(x);
-    case VT_ACT_RELU: return vf_relu(x);
-    case VT_ACT_SIGMOID: return vf_sigmoid(x);
-    case VT_ACT_TANH: return vf_tanh(x);
-    case VT_ACT_NONE: break;
-    }
-    return x;
-}
-
-/* The first `count` <= LANES elements of an f32 or bf16 row; the other lanes are 0. */
-VT_INLINE vf load_some(const void *src, bool bf16, int64_t at, int64_t count)
-{
-    if (count == LANES) {
-        return bf16 ? vf_load_bf16((const uint16_t *)src + at) : vf_load((const float *)src + at);
-    }
-    float lanes[LANES] = {0};
-    for (int64_t i = 0; i < count; i++) {
-        lanes[i] =
-            bf16 ? vt_from_bf16(((const uint16_t *)src)[at + i]) : ((const float *)src)[at + i];
-    }
-    return vf_load(lanes);
-}
-
-VT_INLINE void store_some(void *dst, bool bf16, int64_t at, int64_t count, vf x)
-{
-    if (count == LANES) {
-        if (bf16) {
-            vf_store_bf16((uint16_t *)dst + at, x);
-        } else {
-            vf_store((float *)dst + at, x);
-        }
-    } else if (bf16) {
-        uint16_t lanes[LANES];
-        vf_store_bf16(lanes, x);
-        memcpy((uint16_t *)dst + at, lanes, (size_t)count * sizeof lanes[0]);
-    } else {
-        float lanes[LANES];
-        vf_store(lanes, x);
-        memcpy((float *)dst + at, lanes, (size_t)count * sizeof lanes[0]);
-    }
-}
-
 VT_INLINE void finish_vector(const vt_activation act, const vt_cpu_finish *f, int64_t r, int64_t c,
                              int64_t count)
 {
-    vf x = activate(act, load_some(f->src, false, r * f->src_stride + c, count));
+    vf x = vf_activate(act, vf_load_some(f->src, false, r * f->src_stride + c, count));
     if (f->residual) {
-        x += load_some(f->residual, f->residual_bf16, r * f->residual_stride + c, count);
+        x += vf_load_some(f->residual, f->residual_bf16, r * f->residual_stride + c, count);
     }
-    store_some(f->dst, f->dst_bf16, r * f->dst_stride + c, count, x);
+    vf_store_some(f->dst, f->dst_bf16, r * f->dst_stride + c, count, x);
 }
 
 VT_INLINE void finish_rows(const vt_activation act, const vt_cpu_finish *p)
@@ -339,10 +291,10 @@ static void norm_row(const float *x, int64_t n, const float *scale, const float 
         vf_store(dst + c, y * a + b);
     }
     if (c < n) {
-        vf y = (load_some(x, false, c, n - c) - mean - drift) * inverse;
-        vf a = scale ? load_some(scale, false, c, n - c) : vf_all(1.0f);
-        vf b = shift ? load_some(shift, false, c, n - c) : (vf){0};
-        store_some(dst, false, c, n - c, y * a + b);
+        vf y = (vf_load_some(x, false, c, n - c) - mean - drift) * inverse;
+        vf a = scale ? vf_load_some(scale, false, c, n - c) : vf_all(1.0f);
+        vf b = shift ? vf_load_some(shift, false, c, n - c) : (vf){0};
+        vf_store_some(dst, false, c, n - c, y * a + b);
     }
 }
 
@@ -353,7 +305,7 @@ static void widen(const uint16_t *src, int64_t n, float *dst)
         vf_store(dst + c, vf_load_bf16(src + c));
     }
     if (c < n) {
-        store_some(dst, false, c, n - c, load_some(src, true, c, n - c));
+        vf_store_some(dst, false, c, n - c, vf_load_some(src, true, c, n - c));
     }
 }
 
@@ -364,7 +316,7 @@ static void narrow(const float *src, int64_t n, uint16_t *dst)
         vf_store_bf16(dst + c, vf_load(src + c));
     }
     if (c < n) {
-        store_some(dst, true, c, n - c, load_some(src, false, c, n - c));
+        vf_store_some(dst, true, c, n - c, vf_load_some(src, false, c, n - c));
     }
 }
 
@@ -435,11 +387,11 @@ VT_INLINE void gather_rows(const bool bf16, const vt_cpu_rows *p)
         }
         int64_t at = g.first + g.pixel[i] * g.step, c = 0;
         for (; c < whole; c += LANES) {
-            vf_store(out + c, load_some(g.map, bf16, at + c, LANES) * g.factor);
+            vf_store(out + c, vf_load_some(g.map, bf16, at + c, LANES) * g.factor);
         }
         if (c < g.width) {
-            store_some(out, false, c, g.width - c,
-                       load_some(g.map, bf16, at + c, g.width - c) * g.factor);
+            vf_store_some(out, false, c, g.width - c,
+                          vf_load_some(g.map, bf16, at + c, g.width - c) * g.factor);
         }
     }
 }
@@ -462,10 +414,10 @@ VT_INLINE void scatter_rows(const bool bf16, const vt_cpu_rows *p)
             int64_t at = g.first + g.pixel[i] * g.step, c = 0;
             vf factor = vf_all(g.factors[i]);
             for (; c + LANES <= g.width; c += LANES) {
-                store_some(g.map, bf16, at + c, LANES, vf_load(src + c) * factor);
+                vf_store_some(g.map, bf16, at + c, LANES, vf_load(src + c) * factor);
             }
             if (c < g.width) {
-                store_some(g.map, bf16, at + c, g.width - c, vf_load(src + c) * factor);
+                vf_store_some(g.map, bf16, at + c, g.width - c, vf_load(src + c) * factor);
             }
         }
     }
@@ -557,12 +509,10 @@ static double spin(bool bf16, int64_t rounds)
     return bf16 && BF16_PAIRS ? spin_kind(PANEL_PAIRS, rounds) : spin_kind(PANEL_F32, rounds);
 }
 
-#define TABLE_NAME_(isa) vt_cpu_kernels_##isa
-#define TABLE_NAME(isa)  TABLE_NAME_(isa)
-#define TEXT_(x)         #x
-#define TEXT(x)          TEXT_(x)
+#define TEXT_(x) #x
+#define TEXT(x)  TEXT_(x)
 
-const vt_cpu_kernels TABLE_NAME(VT_ISA_NAME) = {
+const vt_cpu_kernels VT_CPU_TABLE(vt_cpu_kernels_, VT_ISA_NAME) = {
     .name = TEXT(VT_ISA_NAME),
     .lanes = LANES,
     .mr = MR,
@@ -582,4 +532,5 @@ const vt_cpu_kernels TABLE_NAME(VT_ISA_NAME) = {
     .scale = scale,
     .square_sum = square_sum,
     .spin = spin,
+    .maps = &VT_CPU_TABLE(vt_cpu_map_kernels_, VT_ISA_NAME),
 };

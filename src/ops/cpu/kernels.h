@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What kernels.c offers for one instruction set. The drivers (gemm.c, attention.c, ...) know tiles,
- * rows and threads; the kernels know vectors. */
+/* What kernels.c and map_kernels.c offer for one instruction set. The drivers (gemm.c, attention.c,
+ * ...) know tiles, rows and threads; the kernels know vectors. */
 #ifndef VT_OPS_CPU_KERNELS_H
 #define VT_OPS_CPU_KERNELS_H
 
@@ -57,6 +57,69 @@ typedef struct vt_cpu_rows {
     const float *factors;
 } vt_cpu_rows;
 
+/* Channels [0, channels) of one output row of a depthwise convolution:
+ *   dst[x] = residual[x] + affine(act(bias + sum over the kernel rows that lie in the map))
+ * The pointers are those of channel 0; steps are in elements. */
+typedef struct vt_cpu_depthwise {
+    const void *src; /* pixel 0 of the source row under the first kernel row */
+    bool src_bf16;
+    int64_t src_w;
+    int64_t pixel; /* from a pixel to the next, in src, residual and dst; from a tap to the next */
+    int64_t row_step; /* from the source row of a kernel row to that of the next */
+    int kernel_rows, kernel_w, stride_w, dilation_w, pad_left;
+    const float *weights; /* [kernel_rows][kernel_w] taps */
+    int64_t channels;
+    const float *bias, *scale, *shift; /* or NULL */
+    vt_activation act;
+    const void *residual; /* or NULL */
+    bool residual_bf16;
+    void *dst;
+    bool dst_bf16;
+    int64_t dst_w;
+} vt_cpu_depthwise;
+
+/* dst[r][c] = a[r][c] * b[r * b_stride + c] + shift[c]; rows are dense. */
+typedef struct vt_cpu_multiply {
+    int64_t rows, cols;
+    const void *a, *b;
+    bool a_bf16, b_bf16;
+    int64_t b_stride;
+    const float *shift; /* or NULL */
+    void *dst;
+    bool dst_bf16;
+} vt_cpu_multiply;
+
+/* One output row of a pooling, over the `rows` source rows under it that lie in the map. */
+typedef struct vt_cpu_pool {
+    const void *src; /* pixel 0 of the first of them */
+    bool src_bf16;
+    int64_t src_w, channels, row_step; /* step in elements */
+    int rows, kernel, stride, pad_left;
+    bool largest; /* else the mean, of kernel^2 places */
+    void *dst;
+    bool dst_bf16;
+    int64_t dst_w;
+} vt_cpu_pool;
+
+/* dst[c] = sum over 0, 1, 2 or 4 corners of factor * src[at + c] */
+typedef struct vt_cpu_blend {
+    const void *src;
+    bool src_bf16;
+    int corners;
+    int64_t at[4], channels;
+    float factor[4];
+    void *dst;
+    bool dst_bf16;
+} vt_cpu_blend;
+
+/* Of map_kernels.c. */
+typedef struct vt_cpu_map_kernels {
+    void (*depthwise)(const vt_cpu_depthwise *row);
+    void (*multiply)(const vt_cpu_multiply *rows);
+    void (*pool)(const vt_cpu_pool *row);
+    void (*blend)(const vt_cpu_blend *blend);
+} vt_cpu_map_kernels;
+
 typedef struct vt_cpu_kernels {
     const char *name;
     int lanes;  /* floats in a vector */
@@ -92,13 +155,21 @@ typedef struct vt_cpu_kernels {
     /* Multiply-adds on registers alone, to measure the peak; returns how many operations were done
      * (a multiply-add is two). */
     double (*spin)(bool bf16, int64_t rounds);
+    const vt_cpu_map_kernels *maps;
 } vt_cpu_kernels;
 
 enum { VT_CPU_MAX_NR = 64, VT_CPU_MAX_MR = 16 };
 
 extern const vt_cpu_kernels vt_cpu_kernels_portable;
+extern const vt_cpu_map_kernels vt_cpu_map_kernels_portable;
 #if defined(__x86_64__)
 extern const vt_cpu_kernels vt_cpu_kernels_avx2, vt_cpu_kernels_avx512, vt_cpu_kernels_avx512_bf16;
+extern const vt_cpu_map_kernels vt_cpu_map_kernels_avx2, vt_cpu_map_kernels_avx512,
+    vt_cpu_map_kernels_avx512_bf16;
 #endif
+
+/* The name of a table for the instruction set that a source is compiled for. */
+#define VT_CPU_TABLE_(prefix, isa) prefix##isa
+#define VT_CPU_TABLE(prefix, isa)  VT_CPU_TABLE_(prefix, isa)
 
 #endif

@@ -4,6 +4,7 @@
 #ifndef VT_OPS_CPU_SIMD_H
 #define VT_OPS_CPU_SIMD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -11,6 +12,8 @@
 #if defined(__AVX2__)
 #include <immintrin.h>
 #endif
+
+#include "core/half.h"
 
 #if defined(__AVX512F__)
 #define VF_BYTES 64
@@ -175,6 +178,39 @@ VT_INLINE void vf_store_bf16(uint16_t *p, vf v)
     vh h = __builtin_convertvector((quiet & nan) | (rounded & ~nan), vh);
     memcpy(p, &h, sizeof h);
 #endif
+}
+
+/* The first `count` <= VF_LANES elements of an f32 or bf16 row; the other lanes are 0. */
+VT_INLINE vf vf_load_some(const void *src, bool bf16, int64_t at, int64_t count)
+{
+    if (count == VF_LANES) {
+        return bf16 ? vf_load_bf16((const uint16_t *)src + at) : vf_load((const float *)src + at);
+    }
+    float lanes[VF_LANES] = {0};
+    for (int64_t i = 0; i < count; i++) {
+        lanes[i] =
+            bf16 ? vt_from_bf16(((const uint16_t *)src)[at + i]) : ((const float *)src)[at + i];
+    }
+    return vf_load(lanes);
+}
+
+VT_INLINE void vf_store_some(void *dst, bool bf16, int64_t at, int64_t count, vf x)
+{
+    if (count == VF_LANES) {
+        if (bf16) {
+            vf_store_bf16((uint16_t *)dst + at, x);
+        } else {
+            vf_store((float *)dst + at, x);
+        }
+    } else if (bf16) {
+        uint16_t lanes[VF_LANES];
+        vf_store_bf16(lanes, x);
+        memcpy((uint16_t *)dst + at, lanes, (size_t)count * sizeof lanes[0]);
+    } else {
+        float lanes[VF_LANES];
+        vf_store(lanes, x);
+        memcpy((float *)dst + at, lanes, (size_t)count * sizeof lanes[0]);
+    }
 }
 
 #if defined(__AVX512BF16__)

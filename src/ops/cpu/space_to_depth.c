@@ -6,22 +6,20 @@
 #include "ops/cpu/cpu.h"
 #include "ops/cpu/gemm.h"
 
-static void copy_elements(const vt_exec *exec, const vt_record *r, int64_t from, int64_t to,
-                          int64_t count)
+void vt_cpu_copy(const vt_exec *exec, vt_value from, int64_t from_at, vt_value to, int64_t to_at,
+                 int64_t count)
 {
     const vt_cpu_kernels *k = vt_cpu_kernels_of(exec->backend);
-    bool src_bf16 = vt_map_is_bf16(exec->program, r->source[0]);
-    bool dst_bf16 = vt_map_is_bf16(exec->program, r->dst);
-    const char *src = vt_exec_map(exec, r->source[0]);
-    char *dst = vt_exec_map(exec, r->dst);
-    src += from * (src_bf16 ? 2 : 4);
-    dst += to * (dst_bf16 ? 2 : 4);
+    bool src_bf16 = vt_map_is_bf16(exec->program, from);
+    bool dst_bf16 = vt_map_is_bf16(exec->program, to);
+    const void *src = vt_map_at(exec, from, from_at);
+    void *dst = vt_map_at(exec, to, to_at);
     if (src_bf16 == dst_bf16) {
         memcpy(dst, src, (size_t)count * (src_bf16 ? 2 : 4));
     } else if (src_bf16) {
-        k->widen((const void *)src, count, (void *)dst);
+        k->widen(src, count, dst);
     } else {
-        k->narrow((const void *)src, count, (void *)dst);
+        k->narrow(src, count, dst);
     }
 }
 
@@ -38,7 +36,8 @@ static void space_to_depth_run(const vt_exec *exec, const vt_record *r)
         for (int64_t dy = 0; dy < block; dy++) {
             int64_t to = pixel * d.c + dy * line, have = sy + dy < s.h ? inside : 0;
             if (have) {
-                copy_elements(exec, r, ((n * s.h + sy + dy) * s.w + sx) * s.c, to, have);
+                int64_t from = ((n * s.h + sy + dy) * s.w + sx) * s.c;
+                vt_cpu_copy(exec, r->source[0], from, r->dst, to, have);
             }
             memset(dst + (size_t)(to + have) * element, 0, (size_t)(line - have) * element);
         }

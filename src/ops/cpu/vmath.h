@@ -4,6 +4,7 @@
 #define VT_OPS_CPU_VMATH_H
 
 #include "ops/cpu/simd.h"
+#include "vertebra/ops.h"
 
 /* e^x, off by at most 1.1 ulp on [-87.3, 88.3]; ends of that range beyond it, NaN for NaN.
  * x = n ln 2 + r, |r| <= ln 2 / 2; e^x = 2^n e^r. */
@@ -80,6 +81,20 @@ VT_INLINE vf vf_gelu_tanh(vf x)
 VT_INLINE vf vf_relu(vf x)
 {
     return vf_max(vf_all(0.0f), x);
+}
+
+VT_INLINE vf vf_activate(const vt_activation act, vf x)
+{
+    switch (act) {
+    case VT_ACT_GELU: return vf_gelu(x);
+    case VT_ACT_GELU_TANH: return vf_gelu_tanh(x);
+    case VT_ACT_SILU: return vf_silu(x);
+    case VT_ACT_RELU: return vf_relu(x);
+    case VT_ACT_SIGMOID: return vf_sigmoid(x);
+    case VT_ACT_TANH: return vf_tanh(x);
+    case VT_ACT_NONE: break;
+    }
+    return x;
 }
 
 #endif
