@@ -143,6 +143,93 @@ static void build_attention(op_case *c, const op_entry *e, vt_shape s)
     vt_op_attention(&c->builder, &p);
 }
 
+typedef struct depthwise_with {
+    int kernel[2], stride[2], dilation[2]; /* h, w */
+    int pad[4];                            /* top, left, bottom, right */
+    vt_activation act;
+    bool no_bias, scale, shift, residual;
+} depthwise_with;
+
+static int64_t window_count(int64_t extent, int pad, int kernel, int dilation, int stride)
+{
+    return (extent + pad - (int64_t)dilation * (kernel - 1) - 1) / stride + 1;
+}
+
+static void build_depthwise(op_case *c, const op_entry *e, vt_shape s)
+{
+    const depthwise_with *k = e->with;
+    vt_depthwise p = {.conv = {.act = k->act,
+                               .kernel_h = k->kernel[0],
+                               .kernel_w = k->kernel[1],
+                               .stride_h = k->stride[0],
+                               .stride_w = k->stride[1],
+                               .dilation_h = k->dilation[0],
+                               .dilation_w = k->dilation[1],
+                               .pad_top = k->pad[0],
+                               .pad_left = k->pad[1],
+                               .pad_bottom = k->pad[2],
+                               .pad_right = k->pad[3]}};
+    vt_value x = op_map(c, s, e->mean, spread_of(e));
+    vt_shape d = s;
+    d.h = window_count(s.h, k->pad[0] + k->pad[2], k->kernel[0], k->dilation[0], k->stride[0]);
+    d.w = window_count(s.w, k->pad[1] + k->pad[3], k->kernel[1], k->dilation[1], k->stride[1]);
+    vt_value residual = k->residual ? op_map(c, d, 0, 1) : VT_NO_VALUE;
+    int taps = k->kernel[0] * k->kernel[1];
+    p.conv.weight = op_vector(c, taps * s.c, 0, 1.0f / sqrtf((float)taps));
+    p.conv.bias = k->no_bias ? (vt_weight){0} : op_vector(c, s.c, 0, 0.5f);
+    p.affine.scale = k->scale ? op_vector(c, s.c, 1, 0.5f) : (vt_weight){0};
+    p.affine.shift = k->shift ? op_vector(c, s.c, 0, 0.5f) : (vt_weight){0};
+    vt_op_depthwise(&c->builder, x, &p);
+    if (c->program.record_count == 1) {
+        c->program.records[0].source[1] = residual;
+    }
+}
+
+static const bool shift = true; /* `with` of an affine that has a shift */
+
+static void build_affine(op_case *c, const op_entry *e, vt_shape s)
+{
+    vt_value x = op_map(c, s, e->mean, spread_of(e));
+    vt_affine p = {.scale = op_vector(c, s.c, 1, 0.5f)};
+    p.shift = e->with ? op_vector(c, s.c, 0, 0.5f) : (vt_weight){0};
+    vt_op_affine(&c->builder, x, &p);
+}
+
+static const bool per_image = true; /* `with` of a mul whose right side is a vector per image */
+
+static void build_mul(op_case *c, const op_entry *e, vt_shape s)
+{
+    vt_value a = op_map(c, s, e->mean, spread_of(e));
+    vt_shape t = e->with ? (vt_shape){s.n, 1, 1, s.c} : s;
+    vt_op_mul(&c->builder, a, op_map(c, t, 0, 1));
+}
+
+static void build_concat(op_case *c, const op_entry *e, vt_shape s)
+{
+    const int *channels = e->with;
+    vt_value a = op_map(c, s, e->mean, spread_of(e));
+    s.c = *channels;
+    vt_op_concat(&c->builder, a, op_map(c, s, 0, 1));
+}
+
+static void build_pool(op_case *c, const op_entry *e, vt_shape s)
+{
+    vt_op_pool(&c->builder, op_map(c, s, e->mean, spread_of(e)), e->with);
+}
+
+typedef struct deform_with {
+    int kernel;
+    float spread; /* of the offsets, in pixels */
+} deform_with;
+
+static void build_deform(op_case *c, const op_entry *e, vt_shape s)
+{
+    const deform_with *k = e->with;
+    vt_value x = op_map(c, s, e->mean, spread_of(e));
+    vt_shape t = {s.n, s.h / k->kernel, s.w / k->kernel, 2 * k->kernel * k->kernel};
+    vt_op_deform_patches(&c->builder, x, op_map(c, t, 0, k->spread), k->kernel);
+}
+
 /* ---- the table ------------------------------------------------------------------------------- */
 
 #define PAIR(y, x)                                                                                 \
@@ -153,8 +240,9 @@ static void build_attention(op_case *c, const op_entry *e, vt_shape s)
     {                                                                                              \
         x, x                                                                                       \
     }
-#define AROUND(x)     .pad = {x, x, x, x}
-#define SHIFTED(y, x) .shift = {y, x}
+#define AROUND(x)         .pad = {x, x, x, x}
+#define SHIFTED(y, x)     .shift = {y, x}
+#define SIDES(t, l, b, r) .pad_top = t, .pad_left = l, .pad_bottom = b, .pad_right = r
 #define LINEAR(outputs, ...)                                                                       \
     .build = build_linear, .with = &(const linear_with)                                            \
     {                                                                                              \
@@ -170,6 +258,26 @@ static void build_attention(op_case *c, const op_entry *e, vt_shape s)
     {                                                                                              \
         .heads = count, .width = qk, .v_width = v, .window = size, __VA_ARGS__                     \
     }
+#define DEPTHWISE(size, step, spread, ...)                                                         \
+    .build = build_depthwise, .with = &(const depthwise_with)                                      \
+    {                                                                                              \
+        .kernel = size, .stride = step, .dilation = spread, __VA_ARGS__                            \
+    }
+#define CONCAT(channels)                                                                           \
+    .build = build_concat, .with = &(const int)                                                    \
+    {                                                                                              \
+        channels                                                                                   \
+    }
+#define POOL(which, size, step, ...)                                                               \
+    .build = build_pool, .with = &(const vt_pooling)                                               \
+    {                                                                                              \
+        .kind = which, .kernel = size, .stride = step, __VA_ARGS__                                 \
+    }
+#define DEFORM(size, distance)                                                                     \
+    .build = build_deform, .with = &(const deform_with)                                            \
+    {                                                                                              \
+        size, distance                                                                             \
+    }
 #define BLOCK(size)                                                                                \
     .build = build_space_to_depth, .with = &(const int)                                            \
     {                                                                                              \
@@ -179,6 +287,10 @@ static void build_attention(op_case *c, const op_entry *e, vt_shape s)
 #define AFFINE    .build = build_norm, .with = &affine
 #define ADD       .build = build_add
 #define MEAN_POOL .build = build_mean_pool
+#define SCALED    .build = build_affine
+#define SHIFT_TOO .build = build_affine, .with = &shift
+#define MUL       .build = build_mul
+#define MUL_IMAGE .build = build_mul, .with = &per_image
 
 #define GELU       .act = VT_ACT_GELU
 #define GELU_TANH  .act = VT_ACT_GELU_TANH
@@ -189,6 +301,8 @@ static void build_attention(op_case *c, const op_entry *e, vt_shape s)
 #define BIAS       .bias = true
 #define NO_BIAS    .no_bias = true
 #define RESIDUAL   .residual = true
+#define SCALE      .scale = true
+#define SHIFT      .shift = true
 #define PAD        .pad = true
 #define COSINE     .cosine = true
 #define SEPARATE   .separate = true
@@ -295,6 +409,185 @@ const op_entry op_entries[] = {
     {"odd", {3, 7, 11, 101}, MEAN_POOL, .terms = 77},
     {"mean 1000", {1, 56, 56, 9}, MEAN_POOL, .mean = 1000, .terms = 3136},
     {"half", {1, 7, 7, 768}, MEAN_POOL, HALF_IN, HALF_OUT, .terms = 49},
+
+    {"depthwise one", {1, 1, 1, 1}, DEPTHWISE(EACH(3), EACH(1), EACH(1), AROUND(1)), .terms = 1},
+    {"3x3, odd", {3, 9, 11, 37}, DEPTHWISE(EACH(3), EACH(1), EACH(1), AROUND(1)), .terms = 9},
+    {"3x3, 7x7 map",
+     {3, 7, 7, 96},
+     DEPTHWISE(EACH(3), EACH(1), EACH(1), AROUND(1), GELU),
+     .terms = 9},
+    {"3x3, one pixel",
+     {1, 1, 1, 64},
+     DEPTHWISE(EACH(3), EACH(1), EACH(1), AROUND(1), NO_BIAS),
+     .terms = 9},
+    {"3x3, one column", {1, 5, 1, 16}, DEPTHWISE(EACH(3), EACH(1), EACH(1), AROUND(1)), .terms = 9},
+    {"3x3, one row", {1, 1, 15, 17}, DEPTHWISE(EACH(3), EACH(1), EACH(1), AROUND(1)), .terms = 9},
+    {"3x3, everything",
+     {3, 10, 15, 65},
+     DEPTHWISE(EACH(3), EACH(1), EACH(1), AROUND(1), SILU, SCALE, SHIFT, RESIDUAL),
+     .terms = 9},
+    {"3x3, residual",
+     {1, 17, 29, 300},
+     DEPTHWISE(EACH(3), EACH(1), EACH(1), AROUND(1), RESIDUAL),
+     .terms = 9},
+    {"3x3, scaled",
+     {1, 8, 8, 48},
+     DEPTHWISE(EACH(3), EACH(1), EACH(1), AROUND(1), SCALE),
+     .terms = 9},
+    {"3x3, 700 channels",
+     {1, 5, 8, 700},
+     DEPTHWISE(EACH(3), EACH(1), EACH(1), AROUND(1), RELU),
+     .terms = 9},
+    {"3x3, unpadded", {1, 9, 12, 33}, DEPTHWISE(EACH(3), EACH(1), EACH(1), NO_BIAS), .terms = 9},
+    {"3x3, padded twice",
+     {1, 3, 3, 32},
+     DEPTHWISE(EACH(3), EACH(1), EACH(1), AROUND(4)),
+     .terms = 9},
+    {"3x3, padded on one side",
+     {3, 8, 10, 47},
+     DEPTHWISE(EACH(3), EACH(2), EACH(1), .pad = {0, 0, 1, 1}),
+     .terms = 9},
+    {"3x3, stride 2",
+     {3, 9, 12, 40},
+     DEPTHWISE(EACH(3), EACH(2), EACH(1), AROUND(1), GELU_TANH),
+     .terms = 9},
+    {"3x3, stride 2, wide",
+     {1, 29, 33, 128},
+     DEPTHWISE(EACH(3), EACH(2), EACH(1), AROUND(1)),
+     .terms = 9},
+    {"3x3, strides 2 and 1",
+     {1, 9, 16, 20},
+     DEPTHWISE(EACH(3), PAIR(2, 1), EACH(1), AROUND(1)),
+     .terms = 9},
+    {"3x3, strides 1 and 2",
+     {1, 9, 16, 20},
+     DEPTHWISE(EACH(3), PAIR(1, 2), EACH(1), AROUND(1)),
+     .terms = 9},
+    {"3x3, dilations 2 and 1",
+     {1, 9, 16, 64},
+     DEPTHWISE(EACH(3), EACH(1), PAIR(2, 1), AROUND(2)),
+     .terms = 9},
+    {"3x3, stride and dilation 2",
+     {1, 9, 17, 40},
+     DEPTHWISE(EACH(3), EACH(2), EACH(2), AROUND(2)),
+     .terms = 9},
+    {"3x3, half",
+     {3, 9, 15, 96},
+     DEPTHWISE(EACH(3), EACH(1), EACH(1), AROUND(1), GELU),
+     HALF_IN,
+     HALF_OUT,
+     .terms = 9},
+    {"3x3, half in",
+     {1, 9, 15, 50},
+     DEPTHWISE(EACH(3), EACH(1), EACH(1), AROUND(1), RESIDUAL),
+     HALF_IN,
+     .terms = 9},
+    {"3x3, half out",
+     {1, 9, 15, 50},
+     DEPTHWISE(EACH(3), EACH(1), EACH(1), AROUND(1)),
+     HALF_OUT,
+     .terms = 9},
+    {"5x5", {1, 13, 9, 72}, DEPTHWISE(EACH(5), EACH(1), EACH(1), AROUND(2)), .terms = 25},
+    {"5x5, 2x2 map", {3, 2, 2, 32}, DEPTHWISE(EACH(5), EACH(1), EACH(1), AROUND(2)), .terms = 25},
+    {"5x5, stride 2",
+     {1, 13, 16, 49},
+     DEPTHWISE(EACH(5), EACH(2), EACH(1), AROUND(2), RESIDUAL),
+     .terms = 25},
+    {"5x5, half",
+     {1, 13, 16, 49},
+     DEPTHWISE(EACH(5), EACH(2), EACH(1), AROUND(2)),
+     HALF_IN,
+     .terms = 25},
+    {"7x7", {1, 15, 24, 100}, DEPTHWISE(EACH(7), EACH(1), EACH(1), AROUND(3)), .terms = 49},
+    {"7x7, 7x7 map", {3, 7, 7, 48}, DEPTHWISE(EACH(7), EACH(1), EACH(1), AROUND(3)), .terms = 49},
+    {"7x7, stride 2",
+     {1, 15, 24, 36},
+     DEPTHWISE(EACH(7), EACH(2), EACH(1), AROUND(3)),
+     .terms = 49},
+    {"7x7, half",
+     {1, 14, 14, 64},
+     DEPTHWISE(EACH(7), EACH(1), EACH(1), AROUND(3)),
+     HALF_IN,
+     HALF_OUT,
+     .terms = 49},
+    {"7x7, dilation 3",
+     {3, 22, 29, 40},
+     DEPTHWISE(EACH(7), EACH(1), EACH(3), AROUND(9)),
+     .terms = 49},
+    {"7x7, dilation 3, small map",
+     {1, 7, 5, 32},
+     DEPTHWISE(EACH(7), EACH(1), EACH(3), AROUND(9)),
+     .terms = 49},
+    {"7x7, dilation 3, half",
+     {1, 14, 14, 64},
+     DEPTHWISE(EACH(7), EACH(1), EACH(3), AROUND(9)),
+     HALF_IN,
+     HALF_OUT,
+     .terms = 49},
+    {"1x1", {1, 3, 5, 33}, DEPTHWISE(EACH(1), EACH(1), EACH(1), RELU), .terms = 1},
+    {"2x4, stride 3",
+     {3, 11, 13, 83},
+     DEPTHWISE(PAIR(2, 4), EACH(3), EACH(1), AROUND(1)),
+     .terms = 8},
+    {"9x3",
+     {1, 12, 11, 48},
+     DEPTHWISE(PAIR(9, 3), EACH(1), EACH(1), .pad = {4, 1, 4, 1}),
+     .terms = 27},
+    {"3x9, half",
+     {1, 12, 11, 19},
+     DEPTHWISE(PAIR(3, 9), EACH(1), EACH(1), .pad = {1, 4, 1, 4}, SCALE, SHIFT),
+     HALF_IN,
+     HALF_OUT,
+     .terms = 27},
+
+    {"one", {1, 1, 1, 1}, SCALED},
+    {"odd", {3, 7, 13, 37}, SHIFT_TOO},
+    {"wide", {1, 3, 3, 5000}, SHIFT_TOO},
+    {"half in", {3, 7, 13, 96}, SHIFT_TOO, HALF_IN},
+    {"half", {3, 7, 13, 41}, SCALED, HALF_IN, HALF_OUT},
+
+    {"one", {1, 1, 1, 1}, MUL},
+    {"odd", {3, 7, 13, 37}, MUL},
+    {"half", {3, 7, 13, 37}, MUL, HALF_IN, HALF_OUT},
+    {"half out", {1, 56, 56, 32}, MUL, HALF_OUT},
+    {"per image", {3, 7, 13, 37}, MUL_IMAGE},
+    {"per image, wide", {3, 3, 2, 5000}, MUL_IMAGE},
+    {"per image, one pixel", {3, 1, 1, 19}, MUL_IMAGE},
+    {"per image, half", {3, 14, 13, 64}, MUL_IMAGE, HALF_IN, HALF_OUT},
+
+    {"one and one", {1, 1, 1, 1}, CONCAT(1)},
+    {"odd", {3, 5, 7, 37}, CONCAT(11)},
+    {"half in", {1, 5, 7, 32}, CONCAT(64), HALF_IN},
+    {"half out", {1, 5, 7, 33}, CONCAT(65), HALF_OUT},
+    {"half", {1, 5, 7, 33}, CONCAT(65), HALF_IN, HALF_OUT},
+
+    {"mean 2x2", {3, 8, 10, 40}, POOL(VT_POOL_MEAN, 2, 2), .terms = 4},
+    {"mean 2x2, odd map", {3, 7, 9, 19}, POOL(VT_POOL_MEAN, 2, 2), .terms = 4},
+    {"mean 3x3, padded", {1, 7, 9, 65}, POOL(VT_POOL_MEAN, 3, 1, SIDES(1, 1, 1, 1)), .terms = 9},
+    {"mean 3x3, half",
+     {1, 7, 9, 65},
+     POOL(VT_POOL_MEAN, 3, 2, SIDES(1, 1, 1, 1)),
+     HALF_IN,
+     HALF_OUT,
+     .terms = 9},
+    {"max one", {1, 1, 1, 1}, POOL(VT_POOL_MAX, 1, 1)},
+    {"max 2x2", {3, 8, 10, 40}, POOL(VT_POOL_MAX, 2, 2)},
+    {"max 3x3, padded", {3, 9, 12, 50}, POOL(VT_POOL_MAX, 3, 2, SIDES(1, 1, 1, 1)), .mean = -5},
+    {"max 3x3, padded on one side",
+     {1, 9, 12, 5},
+     POOL(VT_POOL_MAX, 3, 2, SIDES(0, 0, 1, 1)),
+     .mean = -5},
+    {"max 5x5 of 2x3", {1, 2, 3, 16}, POOL(VT_POOL_MAX, 5, 1, SIDES(2, 2, 2, 2)), .mean = -5},
+    {"max 3x3, half",
+     {1, 9, 12, 50},
+     POOL(VT_POOL_MAX, 3, 2, SIDES(1, 1, 1, 1)),
+     HALF_IN,
+     HALF_OUT},
+
+    {"deform one", {1, 1, 1, 1}, DEFORM(1, 1), .terms = 4},
+    {"deform 2, near", {3, 8, 10, 37}, DEFORM(2, 1), .terms = 4},
+    {"deform 4, far", {1, 13, 18, 64}, DEFORM(4, 12), .terms = 4},
+    {"deform 2, half", {1, 9, 10, 37}, DEFORM(2, 3), HALF_IN, HALF_OUT, .terms = 4},
 
     {"one", {1, 1, 1, 0}, ATTENTION(1, 1, 1, EACH(1)), .terms = 64},
     {"1x1 window", {3, 3, 5, 0}, ATTENTION(2, 16, 16, EACH(1), BIAS), .terms = 64},
