@@ -51,6 +51,7 @@ typedef struct conv_with {
     int pad[4];                            /* top, left, bottom, right */
     vt_activation act;
     bool no_bias;
+    int groups;
 } conv_with;
 
 static void build_conv(op_case *c, const op_entry *e, vt_shape s)
@@ -66,10 +67,13 @@ static void build_conv(op_case *c, const op_entry *e, vt_shape s)
                    .pad_top = k->pad[0],
                    .pad_left = k->pad[1],
                    .pad_bottom = k->pad[2],
-                   .pad_right = k->pad[3]};
+                   .pad_right = k->pad[3],
+                   .groups = k->groups};
     vt_value x = op_map(c, s, e->mean, spread_of(e));
-    int64_t depth = (int64_t)p.kernel_h * p.kernel_w * s.c;
-    p.weight = op_matrix(c, k->out, depth, 1.0f / sqrtf((float)depth));
+    int64_t depth = (int64_t)p.kernel_h * p.kernel_w * s.c / (k->groups > 1 ? k->groups : 1);
+    float spread = 1.0f / sqrtf((float)depth);
+    p.weight = k->groups > 1 ? op_vector_rows(c, k->out, depth, spread)
+                             : op_matrix(c, k->out, depth, spread);
     p.bias = k->no_bias ? (vt_weight){0} : op_vector(c, k->out, 0, 0.5f);
     vt_op_conv2d(&c->builder, x, &p);
 }
@@ -378,6 +382,29 @@ const op_entry op_entries[] = {
      {1, 4, 5, 3},
      CONV(19, PAIR(7, 5), PAIR(4, 3), PAIR(1, 2), .pad = {3, 2, 0, 4}, RELU)},
     {"kernel larger than the map", {1, 2, 3, 8}, CONV(8, EACH(5), EACH(1), EACH(1), AROUND(2))},
+
+    {"1x1, 4 groups of 16",
+     {3, 7, 11, 64},
+     CONV(64, EACH(1), EACH(1), EACH(1), .groups = 4, NO_BIAS),
+     .terms = 16},
+    {"3x3, 3 groups",
+     {1, 9, 19, 15},
+     CONV(21, EACH(3), EACH(1), EACH(1), AROUND(1), .groups = 3, GELU),
+     .terms = 45},
+    {"3x3, groups, stride 2",
+     {3, 9, 21, 32},
+     CONV(96, EACH(3), EACH(2), EACH(1), AROUND(1), .groups = 2, RELU),
+     .terms = 144},
+    {"3x3, groups, half",
+     {1, 9, 21, 32},
+     CONV(80, EACH(3), EACH(1), EACH(2), AROUND(2), .groups = 2),
+     HALF_IN,
+     HALF_OUT,
+     .terms = 144},
+    {"2x5, groups, padded",
+     {1, 6, 5, 8},
+     CONV(8, PAIR(2, 5), EACH(1), EACH(1), AROUND(3), .groups = 4),
+     .terms = 20},
 
     {"one", {1, 1, 1, 1}, AFFINE, .terms = 1},
     {"odd", {3, 5, 3, 37}, AFFINE, .terms = 37},

@@ -94,6 +94,11 @@ vt_weight op_vector(op_case *c, int64_t count, float mean, float spread)
     return add_weight(c, 1, count, mean, spread, VT_USE_VECTOR);
 }
 
+vt_weight op_vector_rows(op_case *c, int64_t rows, int64_t cols, float spread)
+{
+    return add_weight(c, rows, cols, 0.0f, spread, VT_USE_VECTOR);
+}
+
 vt_weight op_matrix(op_case *c, int64_t rows, int64_t cols, float spread)
 {
     return add_weight(c, rows, cols, 0.0f, spread, VT_USE_MATRIX);

@@ -37,6 +37,7 @@ void op_clear(op_case *c);
 /* Random numbers around `mean`, about `spread` wide. */
 vt_value op_map(op_case *c, vt_shape shape, float mean, float spread);
 vt_weight op_vector(op_case *c, int64_t count, float mean, float spread);
+vt_weight op_vector_rows(op_case *c, int64_t rows, int64_t cols, float spread);
 vt_weight op_matrix(op_case *c, int64_t rows, int64_t cols, float spread);
 
 /* Gives a source or destination map a type; the data of a source is rounded to it. */

@@ -17,7 +17,7 @@ static const char *refuse_dtype(vt_dtype dtype)
 }
 
 #define ONLY(impl) ((const vt_impl *const[]){&impl, NULL})
-static const vt_impl *const conv2d_impls[] = {&vt_cpu_conv2d, &vt_ref_conv2d, NULL};
+static const vt_impl *const conv2d_impls[] = {&vt_cpu_conv2d, &vt_cpu_conv2d_groups, NULL};
 static const vt_impl *const attention_impls[] = {&vt_cpu_attention, &vt_ref_attention, NULL};
 #define CPU_BACKEND(isa)                                                                           \
     {                                                                                              \

@@ -78,6 +78,22 @@ typedef struct vt_cpu_depthwise {
     int64_t dst_w;
 } vt_cpu_depthwise;
 
+/* Some neighbouring output pixels of one group of a convolution:
+ *   dst[p][o] = bias[o] + sum over rows, taps and in of weights * src */
+typedef struct vt_cpu_group {
+    const void *src; /* channel 0 of the group under the first row and tap of pixel 0 */
+    bool src_bf16;
+    int64_t pixel_step, row_step, tap_step; /* in elements of src */
+    int pixels, rows, taps;
+    int64_t in, out;      /* out: a multiple of `lanes` */
+    const float *weights; /* [rows][taps][in][out] */
+    int64_t weight_row;   /* floats from one of the rows to the next */
+    const float *bias;
+    float *dst; /* [pixels][out] */
+} vt_cpu_group;
+
+enum { VT_CPU_GROUP_PIXELS = 8 };
+
 /* dst[r][c] = a[r][c] * b[r * b_stride + c] + shift[c]; rows are dense. */
 typedef struct vt_cpu_multiply {
     int64_t rows, cols;
@@ -115,6 +131,7 @@ typedef struct vt_cpu_blend {
 /* Of map_kernels.c. */
 typedef struct vt_cpu_map_kernels {
     void (*depthwise)(const vt_cpu_depthwise *row);
+    void (*group)(const vt_cpu_group *pixels);
     void (*multiply)(const vt_cpu_multiply *rows);
     void (*pool)(const vt_cpu_pool *row);
     void (*blend)(const vt_cpu_blend *blend);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The fast kernels of records that are no products: depthwise convolution, multiplication, pooling,
- * sampling. Compiled once per instruction set like kernels.c; lanes are channels.
+/* The fast kernels of records that are no large products: depthwise convolution, convolution in
+ * groups, multiplication, pooling, sampling. Compiled once per instruction set like kernels.c;
+ * lanes are channels.
  *
  * Depthwise. GROUP output pixels of a row times a block of channels are summed in registers. For
  * each kernel row its weights are loaded once, then the pixels under it one by one, and each is
@@ -289,6 +290,72 @@ static void depthwise(const vt_cpu_depthwise *d)
     }
 }
 
+/* ---- convolution in groups ------------------------------------------------------------------- */
+
+VT_INLINE void group_vector(const int pixels, const bool bf16, const vt_cpu_group *g, int64_t o)
+{
+    vf sum[VT_CPU_GROUP_PIXELS];
+#pragma GCC unroll 8
+    for (int p = 0; p < pixels; p++) {
+        sum[p] = vf_load(g->bias + o);
+    }
+    const int64_t element = bf16 ? 2 : 4, step = g->pixel_step * element;
+    for (int ky = 0; ky < g->rows; ky++) {
+        const float *w = g->weights + ky * g->weight_row + o;
+        for (int kx = 0; kx < g->taps; kx++) {
+            const char *x = (const char *)g->src + (ky * g->row_step + kx * g->tap_step) * element;
+            for (int64_t i = 0; i < g->in; i++, x += element, w += g->out) {
+                vf weight = vf_load(w);
+                const char *at = x;
+#pragma GCC unroll 8
+                for (int p = 0; p < pixels; p++) {
+                    uint16_t half;
+                    float value;
+                    memcpy(bf16 ? (void *)&half : (void *)&value, at, bf16 ? 2 : 4);
+                    sum[p] += vf_all(bf16 ? vt_from_bf16(half) : value) * weight;
+                    at += step;
+                    KEEP_IN_REGISTER(at);
+                }
+            }
+        }
+    }
+#pragma GCC unroll 8
+    for (int p = 0; p < pixels; p++) {
+        vf_store(g->dst + p * g->out + o, sum[p]);
+    }
+}
+
+VT_INLINE void group_pixels(const int pixels, const bool bf16, const vt_cpu_group *q)
+{
+    const vt_cpu_group g = *q; /* what is stored below can't change it */
+    for (int64_t o = 0; o < g.out; o += LANES) {
+        group_vector(pixels, bf16, &g, o);
+    }
+}
+
+VT_INLINE void group_any(const bool bf16, const vt_cpu_group *g)
+{
+    if (g->pixels == VT_CPU_GROUP_PIXELS) {
+        group_pixels(VT_CPU_GROUP_PIXELS, bf16, g);
+        return;
+    }
+    vt_cpu_group one = *g;
+    for (int p = 0; p < g->pixels; p++) {
+        one.src = (const char *)g->src + p * g->pixel_step * (bf16 ? 2 : 4);
+        one.dst = g->dst + p * g->out;
+        group_pixels(1, bf16, &one);
+    }
+}
+
+static void group(const vt_cpu_group *g)
+{
+    if (g->src_bf16) {
+        group_any(true, g);
+    } else {
+        group_any(false, g);
+    }
+}
+
 /* ---- element-wise ---------------------------------------------------------------------------- */
 
 VT_INLINE void multiply_vector(const vt_cpu_multiply *m, const bool a_bf16, const bool dst_bf16,
@@ -396,6 +463,7 @@ static void blend(const vt_cpu_blend *b)
 
 const vt_cpu_map_kernels VT_CPU_TABLE(vt_cpu_map_kernels_, VT_ISA_NAME) = {
     .depthwise = depthwise,
+    .group = group,
     .multiply = multiply,
     .pool = pool,
     .blend = blend,
