@@ -84,8 +84,8 @@ static size_t check_places(const vt_plan *plan)
             assert_int_equal(begin % VT_ALIGNMENT, 0);
             assert_true(end <= plan->map_bytes);
             for (size_t b = 0; b < a; b++) {
-                bool apart = plan->offsets[b] >= end ||
-                             plan->offsets[b] + map_bytes(&p->maps[b]) <= begin;
+                bool apart =
+                    plan->offsets[b] >= end || plan->offsets[b] + map_bytes(&p->maps[b]) <= begin;
                 if (!apart && alive(p, (int32_t)b, i)) {
                     fail_msg("maps %zu and %zu overlap while record %zu (%s) runs", b, a, i,
                              p->records[i].label);
@@ -151,8 +151,7 @@ static void run_in_arena(const vt_plan *plan, const vt_weight_data *packed, cons
     for (int i = 0; i < p->output_count; i++) {
         size_t count;
         const float *values = result_data(want, p->outputs[i].name, &count);
-        compare_bits(maps[p->outputs[i].value.id], values, count, "output %s",
-                     p->outputs[i].name);
+        compare_bits(maps[p->outputs[i].value.id], values, count, "output %s", p->outputs[i].name);
     }
     free(maps);
     free(arena);
@@ -214,8 +213,8 @@ static void test_outputs_survive(void **state)
             result_clear(&r);
         } else {
             vt_plan plan;
-            expect_status(vt_plan_make(&plan, context, &t.program, t.shapes, VT_F32, &error),
-                          VT_OK, &error);
+            expect_status(vt_plan_make(&plan, context, &t.program, t.shapes, VT_F32, &error), VT_OK,
+                          &error);
             check_places(&plan);
             assert_int_equal(plan.map_bytes, 4 * sizeof input); /* x, y and two that take turns */
             vt_plan_clear(&plan);
@@ -232,14 +231,14 @@ static void plan_network(const vt_model *model, vt_shape input, const char *cons
     vt_program program;
     vt_error error = {0};
     vt_program_init(&program, vt_context_allocator(context));
-    vt_builder b = {.program = &program, .weights = model->shapes,
-                    .weight_count = model->binder.slot_count};
+    vt_builder b = {
+        .program = &program, .weights = model->shapes, .weight_count = model->binder.slot_count};
     assert_true(vt_builder_input(&b, input));
     model->family->forward(&b, model->network);
     expect_status(b.status, VT_OK, &b.error);
     expect_status(vt_program_select(&program, outputs, count, &error), VT_OK, &error);
-    expect_status(vt_plan_make(plan, model->context, &program, model->shapes, dtype, &error),
-                  VT_OK, &error);
+    expect_status(vt_plan_make(plan, model->context, &program, model->shapes, dtype, &error), VT_OK,
+                  &error);
     vt_program_clear(&program);
 }
 
@@ -285,8 +284,12 @@ static void test_element_types(void **state)
     vt_linear back = {.weight = random_matrix(&t, 6, 18, 3)};
     vt_value x = vt_input(b), normed = vt_op_norm(b, x, &(vt_norm){.eps = 1e-5f});
     vt_value qkv = vt_op_linear(b, normed, &wide);
-    vt_attention a = {.heads = 1, .q = {qkv, 0, 6}, .k = {qkv, 6, 6}, .v = {qkv, 12, 6},
-                      .scale = 1.0f, .pattern = {.window_h = 4, .window_w = 4, .shift_h = 0, .shift_w = 0}};
+    vt_attention a = {.heads = 1,
+                      .q = {qkv, 0, 6},
+                      .k = {qkv, 6, 6},
+                      .v = {qkv, 12, 6},
+                      .scale = 1.0f,
+                      .pattern = {.window_h = 4, .window_w = 4, .shift_h = 0, .shift_w = 0}};
     vt_value attended = vt_op_attention(b, &a), proj = vt_op_linear(b, attended, &square);
     vt_value sum = vt_op_add(b, x, proj), hidden = vt_op_linear(b, sum, &wide);
     vt_value shown = vt_op_linear(b, hidden, &back);
@@ -307,6 +310,46 @@ static void test_element_types(void **state)
     program_end(&t);
 }
 
+/* What goes through a record that computes little on its way to a product is bf16; what is added to
+ * the stream or normed is f32, and so is what it is made from. */
+static void test_types_on_the_way(void **state)
+{
+    (void)state;
+    test_program t;
+    vt_error error = {0};
+    program_begin(&t, (vt_shape){1, 8, 8, 6});
+    vt_builder *b = &t.builder;
+    vt_linear wide = {.weight = random_matrix(&t, 18, 6, 1)};
+    vt_linear back = {.weight = random_matrix(&t, 6, 18, 2)};
+    vt_depthwise deep = {.conv = {.kernel_h = 1,
+                                  .kernel_w = 1,
+                                  .stride_h = 1,
+                                  .stride_w = 1,
+                                  .dilation_h = 1,
+                                  .dilation_w = 1,
+                                  .weight = random_vector(&t, 18, 3, 1, 0)}};
+    vt_pooling pool = {.kind = VT_POOL_MAX, .kernel = 2, .stride = 1};
+    vt_value x = vt_input(b), up = vt_op_linear(b, x, &wide);
+    vt_value mixed = vt_op_depthwise(b, up, &deep), gate = vt_op_mul(b, mixed, up);
+    vt_value sum = vt_op_add(b, x, vt_op_linear(b, gate, &back));
+    vt_value other = vt_op_linear(b, sum, &wide), pooled = vt_op_pool(b, other, &pool);
+    vt_value normed = vt_op_norm(b, pooled, &(vt_norm){.eps = 1e-5f});
+    vt_value first = vt_op_linear(b, normed, &back), both = vt_op_add(b, first, first);
+    vt_output(b, "y", vt_op_linear(b, both, &wide));
+    vt_value half[] = {up, mixed, gate}, full[] = {x, sum, other, pooled, first, both};
+    vt_plan plan;
+    expect_status(vt_plan_make(&plan, context, &t.program, t.shapes, VT_BF16, &error), VT_OK,
+                  &error);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(plan.program.maps[half[i].id].dtype, VT_BF16);
+    }
+    for (int i = 0; i < 6; i++) {
+        assert_int_equal(plan.program.maps[full[i].id].dtype, VT_F32);
+    }
+    vt_plan_clear(&plan);
+    program_end(&t);
+}
+
 /* Maps that exist one by one, but whose places no address reaches. */
 static void test_too_much_memory(void **state)
 {
@@ -320,8 +363,8 @@ static void test_too_much_memory(void **state)
     }
     expect_status(t.builder.status, VT_OK, &t.builder.error);
     vt_plan plan;
-    expect_status(vt_plan_make(&plan, context, &t.program, t.shapes, VT_F32, &error),
-                  VT_ERR_LIMIT, &error);
+    expect_status(vt_plan_make(&plan, context, &t.program, t.shapes, VT_F32, &error), VT_ERR_LIMIT,
+                  &error);
     assert_null(plan.impls);
     program_end(&t);
 }
@@ -336,8 +379,8 @@ static void test_totals(void **state)
     plan_network(model, (vt_shape){1, 224, 224, 3}, logits, 1, VT_F32, &plan);
     double flops = 0, bytes = 0;
     for (size_t i = 0; i < plan.program.record_count; i++) {
-        vt_cost cost = vt_record_cost(&plan.program, &plan.program.records[i], model->shapes,
-                                      VT_F32);
+        vt_cost cost =
+            vt_record_cost(&plan.program, &plan.program.records[i], model->shapes, VT_F32);
         flops += cost.flops;
         bytes += cost.bytes;
     }
@@ -351,9 +394,10 @@ static void test_totals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tangles),        cmocka_unit_test(test_outputs_survive),
-        cmocka_unit_test(test_networks),       cmocka_unit_test(test_element_types),
-        cmocka_unit_test(test_too_much_memory), cmocka_unit_test(test_totals),
+        cmocka_unit_test(test_tangles),          cmocka_unit_test(test_outputs_survive),
+        cmocka_unit_test(test_networks),         cmocka_unit_test(test_element_types),
+        cmocka_unit_test(test_types_on_the_way), cmocka_unit_test(test_too_much_memory),
+        cmocka_unit_test(test_totals),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

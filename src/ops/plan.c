@@ -6,18 +6,54 @@
 #include "core/checked.h"
 #include "core/clock.h"
 
-/* In half-precision models a map may be stored in half precision when only products read it: the
- * residual stream, norms and outputs stay f32. */
-static bool only_feeds_products(const vt_program *p, vt_value value)
+/* In half-precision models the residual stream, norms and outputs stay f32. A map is half where its
+ * readers round it anyway, or pass it on to such readers without adding it to anything. */
+
+/* Whether the record rounds its source number k: it is the operand of a product. */
+static bool is_operand(const vt_record *r, int k)
 {
-    for (size_t i = 0; i < p->record_count; i++) {
-        const vt_record *r = &p->records[i];
-        bool product =
-            (r->kind == VT_OP_ATTENTION && r->as.attention.pattern.kind == VT_PATTERN_WINDOW) ||
-            (r->kind == VT_OP_LINEAR && r->as.linear.norm_place != VT_NORM_INPUT &&
-             r->source[1].id != value.id);
+    switch (r->kind) {
+    case VT_OP_LINEAR: return k == 0 && r->as.linear.norm_place != VT_NORM_INPUT;
+    case VT_OP_CONV2D: return k == 0;
+    case VT_OP_ATTENTION: return r->as.attention.pattern.kind == VT_PATTERN_WINDOW;
+    default: return false;
+    }
+}
+
+/* Whether the record's result is as precise as its source number k, apart from a few roundings. */
+static bool passes_on(const vt_record *r, int k)
+{
+    switch (r->kind) {
+    case VT_OP_DEPTHWISE: return k == 0 && r->source[1].id < 0;
+    case VT_OP_DEFORM_PATCHES: return k == 0;
+    case VT_OP_AFFINE:
+    case VT_OP_MUL:
+    case VT_OP_CONCAT:
+    case VT_OP_POOL:
+    case VT_OP_MEAN_POOL:
+    case VT_OP_SPACE_TO_DEPTH: return true;
+    default: return false;
+    }
+}
+
+static bool can_be_half(const vt_record *r)
+{
+    bool product =
+        r->kind == VT_OP_LINEAR || r->kind == VT_OP_CONV2D ||
+        (r->kind == VT_OP_ATTENTION && r->as.attention.pattern.kind == VT_PATTERN_WINDOW);
+    return product || passes_on(r, 0);
+}
+
+/* Whether nothing that reads the result of `writer` wants it in f32. The types of later results are
+ * chosen. */
+static bool half_will_do(const vt_program *p, const vt_record *writer)
+{
+    vt_value value = writer->dst;
+    bool stream = writer->kind == VT_OP_LINEAR && writer->source[1].id >= 0;
+    for (const vt_record *r = writer + 1; r < p->records + p->record_count; r++) {
+        bool passed = !stream && p->maps[r->dst.id].dtype != VT_F32;
         for (int k = 0; k < VT_MAX_SOURCES; k++) {
-            if (r->source[k].id == value.id && !product) {
+            if (r->source[k].id == value.id && !is_operand(r, k) && !(passed && passes_on(r, k))) {
                 return false;
             }
         }
@@ -45,11 +81,9 @@ static bool nobody_reads(const vt_program *p, vt_value value)
 
 static void choose_dtypes(vt_program *p, vt_dtype dtype, bool half_maps)
 {
-    for (size_t i = 0; i < p->record_count; i++) {
+    for (size_t i = p->record_count; i-- > 0;) {
         const vt_record *r = &p->records[i];
-        bool half = half_maps ? !nobody_reads(p, r->dst)
-                              : (r->kind == VT_OP_LINEAR || r->kind == VT_OP_ATTENTION) &&
-                                    only_feeds_products(p, r->dst);
+        bool half = half_maps ? !nobody_reads(p, r->dst) : can_be_half(r) && half_will_do(p, r);
         p->maps[r->dst.id].dtype = half ? dtype : VT_F32;
     }
 }

@@ -45,12 +45,4 @@ static void conv2d_run(const vt_exec *exec, const vt_record *r)
     }
 }
 
-/* Also the last of the fast CPU side's list, whose matrices lie in panels; the weight of a
- * convolution in groups is a vector. */
-static const char *conv2d_refuse(const vt_plan_input *in, const vt_record *r)
-{
-    bool rows = in->backend == &vt_backend_ref || r->as.conv2d.groups > 1;
-    return rows ? NULL : "the weight does not lie in rows";
-}
-
-const vt_impl vt_ref_conv2d = {.name = "ref", .refuse = conv2d_refuse, .run = conv2d_run};
+const vt_impl vt_ref_conv2d = {.name = "ref", .run = conv2d_run};
