@@ -292,6 +292,19 @@ static void wrong_bind(vt_binder *b, const vt_variant *variant, const vt_bind_se
     } else if (strcmp(mistake, "heads") == 0) {
         vt_window_attention_bind(b, &(vt_window_attention_settings){.channels = 7, .heads = 2,
                                                                     .window = 4});
+    } else if (strcmp(mistake, "groups") == 0) {
+        vt_conv_bind(b, "w", &(vt_conv_settings){.in = 8, .out = 6, .kernel = 3, .groups = 4});
+    } else if (strcmp(mistake, "mbconv") == 0) {
+        vt_mbconv_bind(b, &(vt_mbconv_settings){.in = 8, .out = 6, .hidden = 32, .gate_hidden = 2,
+                                                .stride = 1});
+    } else if (strcmp(mistake, "gate") == 0) {
+        vt_channel_conv_gate_bind(b, 16, 4, VT_ACT_SIGMOID);
+    } else if (strcmp(mistake, "axes") == 0) {
+        vt_multi_axis_attention_bind(b, &(vt_multi_axis_settings){.channels = 8, .heads = 1,
+                                                                  .hidden = 8, .window_h = 2});
+    } else if (strcmp(mistake, "halo") == 0) {
+        vt_halo_attention_bind(b, &(vt_halo_attention_settings){.channels = 8, .heads = 2,
+                                                                .block = 4, .stride = 3});
     } else if (strcmp(mistake, "deep") == 0) {
         for (int i = 0; i < 40; i++) {
             vt_scope(b, "s");
@@ -317,6 +330,11 @@ static void test_wrong_binding(void **state)
         {"overflow", "w: the shape is not possible", VT_ERR_ARGUMENT},
         {"derived", "w: not a valid derived parameter", VT_ERR_ARGUMENT},
         {"heads", "attention: 7 channels, 2 heads", VT_ERR_ARGUMENT},
+        {"groups", "w: 8 to 6 channels, kernel 3, 4 groups", VT_ERR_ARGUMENT},
+        {"mbconv", "mbconv: 8 to 6 channels, stride 1", VT_ERR_ARGUMENT},
+        {"gate", "channel attention: kernel 4", VT_ERR_ARGUMENT},
+        {"axes", "multi_axis_attention: window 2x0", VT_ERR_ARGUMENT},
+        {"halo", "8 channels, 2 heads, block 4, halo 0, stride 3", VT_ERR_ARGUMENT},
         {"deep", "nested too deeply", VT_ERR_LIMIT},
         {"long", "too long", VT_ERR_LIMIT},
     };
