@@ -103,16 +103,16 @@ static void maxvit_bind(vt_binder *b, const vt_variant *variant, const vt_bind_s
             vt_scope_end(b);
         }
     }
-    net->classifier = vt_classifier_bind(b, &(vt_classifier_settings){.norm = "head.norm",
-                                                                      .hidden_name =
-                                                                          "head.pre_logits.fc",
-                                                                      .hidden = width,
-                                                                      .hidden_act = VT_ACT_TANH,
-                                                                      .head = "head.fc",
-                                                                      .channels = width,
-                                                                      .classes = s->classes,
-                                                                      .eps = LAYER_EPS,
-                                                                      .pool_first = true});
+    net->classifier =
+        vt_classifier_bind(b, &(vt_classifier_settings){.norm = "head.norm",
+                                                        .hidden_name = "head.pre_logits.fc",
+                                                        .hidden = width,
+                                                        .hidden_act = VT_ACT_TANH,
+                                                        .head = "head.fc",
+                                                        .channels = width,
+                                                        .classes = s->classes,
+                                                        .eps = LAYER_EPS,
+                                                        .pool_first = true});
 }
 
 static void maxvit_forward(vt_builder *b, const void *network)
@@ -207,8 +207,14 @@ static const vt_dialect dialects[] = {
 /* ---- golden values: computed in fp64 from the published code --------------------------------- */
 
 static const vt_golden_case golden[] = {
-    {"maxvit_tiny_tf_224", VT_WINDOW_PAD, 224, 224,
-     {0.283355f, 0.348858f, 0.117167f, 0.288231f, -0.117822f}, 958, 1.837066f, 19.856203f},
+    {"maxvit_tiny_tf_224",
+     VT_WINDOW_PAD,
+     224,
+     224,
+     {0.283355f, 0.348858f, 0.117167f, 0.288231f, -0.117822f},
+     958,
+     1.837066f,
+     19.856203f},
     {0},
 };
 

@@ -12,8 +12,8 @@ vt_mbconv vt_mbconv_bind(vt_binder *b, const vt_mbconv_settings *s)
     layer.has_expand = s->in != s->out;
     if (layer.has_expand) {
         vt_scope(b, "shortcut");
-        layer.expand = vt_conv_bind(
-            b, "expand", &(vt_conv_settings){.in = s->in, .out = s->out, .bias = true});
+        layer.expand = vt_conv_bind(b, "expand",
+                                    &(vt_conv_settings){.in = s->in, .out = s->out, .bias = true});
         vt_scope_end(b);
     }
     vt_batch_norm before = vt_batch_norm_bind(b, "pre_norm", s->in, s->eps);
@@ -31,11 +31,10 @@ vt_mbconv vt_mbconv_bind(vt_binder *b, const vt_mbconv_settings *s)
                                                    .depthwise = true,
                                                    .after = &norm2});
     vt_scope(b, "se");
-    layer.gate =
-        vt_squeeze_excite_bind(b, &(vt_squeeze_excite_settings){.channels = s->hidden,
-                                                                .hidden = s->gate_hidden,
-                                                                .act = s->gate_act,
-                                                                .gate = VT_ACT_SIGMOID});
+    layer.gate = vt_squeeze_excite_bind(b, &(vt_squeeze_excite_settings){.channels = s->hidden,
+                                                                         .hidden = s->gate_hidden,
+                                                                         .act = s->gate_act,
+                                                                         .gate = VT_ACT_SIGMOID});
     vt_scope_end(b);
     layer.conv3 = vt_conv_bind(b, "conv3_1x1",
                                &(vt_conv_settings){.in = s->hidden, .out = s->out, .bias = true});

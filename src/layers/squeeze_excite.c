@@ -35,10 +35,9 @@ vt_squeeze_excite vt_channel_conv_gate_bind(vt_binder *b, int channels, int kern
         return layer;
     }
     vt_scope(b, "conv");
-    vt_weight weight = vt_bind(b, &(vt_weight_desc){.name = "weight",
-                                                    .role = VT_WEIGHT_SOURCE,
-                                                    .rank = 3,
-                                                    .shape = {1, 1, kernel}});
+    vt_weight weight = vt_bind(
+        b, &(vt_weight_desc){
+               .name = "weight", .role = VT_WEIGHT_SOURCE, .rank = 3, .shape = {1, 1, kernel}});
     layer.fc2.weight = vt_bind_derived(b, &(vt_derived_desc){.name = "band",
                                                              .role = VT_WEIGHT_MATRIX,
                                                              .rows = channels,
