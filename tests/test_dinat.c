@@ -79,8 +79,11 @@ static void test_global_table(void **state)
     static const struct {
         int h, w;
         bool fits;
-    } sizes[] = {{224, 224, true}, {209, 224, true}, {208, 224, false},
-                 {224, 225, false}, {112, 448, false}};
+    } sizes[] = {{224, 224, true},
+                 {209, 224, true},
+                 {208, 224, false},
+                 {224, 225, false},
+                 {112, 448, false}};
     vt_context *context = test_context("cpu");
     vt_model *model = golden_model(context, "vitrpb_small", VT_WINDOW_PAD, 0, 0);
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
@@ -156,7 +159,8 @@ static void set_prefix(json_t *list, const char *prefix)
 {
     json_t *row;
     size_t i;
-    json_array_foreach(json_object_get(list, "keys"), i, row) {
+    json_array_foreach(json_object_get(list, "keys"), i, row)
+    {
         const char *key = fixture_text(row, "key");
         if (strncmp(key, "dinat.", 6) == 0) {
             json_object_set_new(row, "key", json_sprintf("%s%s", prefix, key + 6));
@@ -196,9 +200,13 @@ static void test_hugging_face_backbone(void **state)
         skip();
     }
     json_t *list = fixture_load("tests/fixtures/dinat/hf_nat_small_keys.json");
-    static const naming_case k = {
-        "nat_small", "hugging face", "encoder.levels.2.layers.7.layer_scale_parameters",
-        "levels.2.blocks.7.gamma1", dense, 45, 60};
+    static const naming_case k = {"nat_small",
+                                  "hugging face",
+                                  "encoder.levels.2.layers.7.layer_scale_parameters",
+                                  "levels.2.blocks.7.gamma1",
+                                  dense,
+                                  45,
+                                  60};
     model_writer w = naming_canonical("nat_small"), file = {0};
     model_writer plain = naming_prefixed(&w, "", tail);
     naming_add_norms(&plain, "", 96);
@@ -214,8 +222,8 @@ static void test_hugging_face_backbone(void **state)
         snprintf(to, sizeof to, "hidden_states_norms.stage%d.%s", i / 2 + 1,
                  i % 2 ? "bias" : "weight");
         const written_tensor *t = writer_find(&plain, from);
-        writer_add(&file, to, 1, t->shape, memcpy(malloc((size_t)t->shape[0] * 4), t->data,
-                                                  (size_t)t->shape[0] * 4));
+        writer_add(&file, to, 1, t->shape,
+                   memcpy(malloc((size_t)t->shape[0] * 4), t->data, (size_t)t->shape[0] * 4));
     }
     check_naming(&k, &file, &plain);
     writer_clear(&file);
@@ -227,9 +235,12 @@ static void test_hugging_face_backbone(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_parameter_counts), cmocka_unit_test(test_fixtures),
-        cmocka_unit_test(test_global_table),     cmocka_unit_test(test_authors),
-        cmocka_unit_test(test_dense),            cmocka_unit_test(test_hugging_face),
+        cmocka_unit_test(test_parameter_counts),
+        cmocka_unit_test(test_fixtures),
+        cmocka_unit_test(test_global_table),
+        cmocka_unit_test(test_authors),
+        cmocka_unit_test(test_dense),
+        cmocka_unit_test(test_hugging_face),
         cmocka_unit_test(test_hugging_face_backbone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
