@@ -6,6 +6,7 @@
 
 #include "vertebra/layers/attention.h"
 #include "vertebra/layers/basic.h"
+#include "vertebra/layers/channel_attention.h"
 #include "vertebra/layers/classifier.h"
 #include "vertebra/layers/conv.h"
 #include "vertebra/layers/conv_mlp.h"

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "model/source.h"
 #include "model_compare.h"
 #include "model_fixture.h"
 #include "model_golden.h"
@@ -62,6 +63,35 @@ static void check_one(const json_t *naming, int height, int width)
     writer_clear(&canonical);
 }
 
+/* The rules alone, without a file: every key leads to its canonical name. */
+static void check_rules(const json_t *naming)
+{
+    const char *name = fixture_text(naming, "dialect");
+    vt_context *context = test_context("ref");
+    const vt_family *family;
+    const json_t *row;
+    size_t i;
+    assert_non_null(vt_variant_find(context, fixture_text(naming, "model"), &family));
+    const vt_dialect *dialect = family->dialects;
+    while (dialect->name && strcmp(dialect->name, name) != 0) {
+        dialect++;
+    }
+    assert_non_null(dialect->name);
+    size_t skip = dialect->prefix ? strlen(dialect->prefix) : 0;
+    json_array_foreach(fixture_member(naming, "keys"), i, row)
+    {
+        const char *key = fixture_text(row, "key");
+        const vt_rename *rule = dialect->renames;
+        char out[256] = "";
+        assert_true(skip == 0 || strncmp(key, dialect->prefix, skip) == 0);
+        while (rule->from && !vt_rename_apply(rule->from, rule->to, key + skip, out, sizeof out)) {
+            rule++;
+        }
+        assert_string_equal(out, json_string_value(json_array_get(fixture_member(row, "from"), 0)));
+    }
+    vt_context_destroy(&context);
+}
+
 int check_all_names(const char *family, int height, int width)
 {
     char path[128];
@@ -72,7 +102,11 @@ int check_all_names(const char *family, int height, int width)
     json_t *root = fixture_load(path);
     json_array_foreach(fixture_member(root, "namings"), i, naming)
     {
-        check_one(naming, height, width);
+        if (json_is_true(json_object_get(naming, "large"))) {
+            check_rules(naming);
+        } else {
+            check_one(naming, height, width);
+        }
         done++;
     }
     json_decref(root);
