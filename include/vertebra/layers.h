@@ -17,6 +17,7 @@
 #include "vertebra/layers/linear_attention.h"
 #include "vertebra/layers/local_concentration.h"
 #include "vertebra/layers/mbconv.h"
+#include "vertebra/layers/large_kernel_attention.h"
 #include "vertebra/layers/mlp.h"
 #include "vertebra/layers/multi_axis_attention.h"
 #include "vertebra/layers/neighborhood_attention.h"

@@ -21,6 +21,11 @@ static const char *const outputs[] = {"C2", "C3", "C4", "C5", "logits", NULL};
 
 /* ---- names ----------------------------------------------------------------------------------- */
 
+static const char *canonical_name(const json_t *row)
+{
+    return json_string_value(json_array_get(fixture_member(row, "from"), 0));
+}
+
 /* The canonical tensors that the keys of a naming stand for. */
 static model_writer canonical_of(const json_t *naming, const model_writer *all)
 {
@@ -29,7 +34,10 @@ static model_writer canonical_of(const json_t *naming, const model_writer *all)
     size_t i;
     json_array_foreach(fixture_member(naming, "keys"), i, row)
     {
-        const char *name = json_string_value(json_array_get(fixture_member(row, "from"), 0));
+        if (!json_object_get(row, "from")) {
+            continue;
+        }
+        const char *name = canonical_name(row);
         const written_tensor *t = writer_find(all, name);
         if (!t) {
             fail_msg("the network has no %s", name);
@@ -39,16 +47,37 @@ static model_writer canonical_of(const json_t *naming, const model_writer *all)
     return w;
 }
 
+static const vt_dialect *dialect_of(vt_context *context, const json_t *naming)
+{
+    const char *name = fixture_text(naming, "dialect");
+    const vt_family *family;
+    assert_non_null(vt_variant_find(context, fixture_text(naming, "model"), &family));
+    for (const vt_dialect *d = family->dialects; d->name; d++) {
+        if (strcmp(d->name, name) == 0) {
+            return d;
+        }
+    }
+    fail_msg("there is no naming %s", name);
+    return NULL;
+}
+
 static void check_one(const json_t *naming, int height, int width)
 {
     const json_t *keys = fixture_member(naming, "keys");
-    const json_t *row = json_array_get(keys, json_array_size(keys) / 2);
+    size_t middle = json_array_size(keys) / 2;
+    while (!json_object_get(json_array_get(keys, middle), "from")) {
+        middle++;
+    }
+    const json_t *row = json_array_get(keys, middle);
     naming_case k = {.model = fixture_text(naming, "model"),
                      .dialect = fixture_text(naming, "dialect"),
                      .key = fixture_text(row, "key"),
-                     .canonical = json_string_value(json_array_get(fixture_member(row, "from"), 0)),
+                     .canonical = canonical_name(row),
                      .height = height,
                      .width = width};
+    vt_context *context = test_context("ref");
+    k.rule = dialect_of(context, naming)->window_rule;
+    vt_context_destroy(&context);
     const char *maps[] = {"C2", "C3", "C4", "C5", NULL};
     model_writer all = naming_canonical(k.model), file = {0};
     assert_true(json_array_size(keys) > 50);
@@ -66,17 +95,10 @@ static void check_one(const json_t *naming, int height, int width)
 /* The rules alone, without a file: every key leads to its canonical name. */
 static void check_rules(const json_t *naming)
 {
-    const char *name = fixture_text(naming, "dialect");
     vt_context *context = test_context("ref");
-    const vt_family *family;
+    const vt_dialect *dialect = dialect_of(context, naming);
     const json_t *row;
     size_t i;
-    assert_non_null(vt_variant_find(context, fixture_text(naming, "model"), &family));
-    const vt_dialect *dialect = family->dialects;
-    while (dialect->name && strcmp(dialect->name, name) != 0) {
-        dialect++;
-    }
-    assert_non_null(dialect->name);
     size_t skip = dialect->prefix ? strlen(dialect->prefix) : 0;
     json_array_foreach(fixture_member(naming, "keys"), i, row)
     {
@@ -87,7 +109,7 @@ static void check_rules(const json_t *naming)
         while (rule->from && !vt_rename_apply(rule->from, rule->to, key + skip, out, sizeof out)) {
             rule++;
         }
-        assert_string_equal(out, json_string_value(json_array_get(fixture_member(row, "from"), 0)));
+        assert_string_equal(out, canonical_name(row));
     }
     vt_context_destroy(&context);
 }

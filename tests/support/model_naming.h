@@ -11,6 +11,8 @@ typedef struct naming_case {
     const char *key, *canonical; /* a key of the file, and the parameter that it holds */
     const char *const *outputs;  /* that must be equal bit for bit; ends with NULL */
     int height, width;
+    vt_window_rule
+        rule; /* for the canonical file, where the naming asks for another than its own */
 } naming_case;
 
 /* The canonical tensors of a variant with golden values. */
