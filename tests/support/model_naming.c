@@ -135,10 +135,16 @@ static void same_outputs(const naming_case *k, const vt_model *got, const vt_mod
 
 void check_naming(const naming_case *k, model_writer *file, const model_writer *canonical)
 {
+    check_naming_under(k, VT_WINDOW_AUTO, file, canonical);
+}
+
+void check_naming_under(const naming_case *k, vt_window_rule rule, model_writer *file,
+                        const model_writer *canonical)
+{
     files f;
     vt_error error = {0};
     files_open(&f);
-    vt_model *want = load(&f, canonical, k->model, k->rule, VT_OK, &error);
+    vt_model *want = load(&f, canonical, k->model, rule, VT_OK, &error);
     vt_model *got = load(&f, file, k->model, VT_WINDOW_AUTO, VT_OK, &error);
     assert_string_equal(vt_model_dialect(got), k->dialect);
     assert_string_equal(f.warnings, "");

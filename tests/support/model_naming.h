@@ -11,8 +11,6 @@ typedef struct naming_case {
     const char *key, *canonical; /* a key of the file, and the parameter that it holds */
     const char *const *outputs;  /* that must be equal bit for bit; ends with NULL */
     int height, width;
-    vt_window_rule
-        rule; /* for the canonical file, where the naming asks for another than its own */
 } naming_case;
 
 /* The canonical tensors of a variant with golden values. */
@@ -31,5 +29,9 @@ void naming_add_norms(model_writer *w, const char *prefix, int width);
  * canonical tensors are `canonical`, without a warning. A tensor more is a warning about one; a
  * tensor less is an error that names it. */
 void check_naming(const naming_case *k, model_writer *file, const model_writer *canonical);
+
+/* The same where the naming asks for a rule that the canonical file is then loaded with. */
+void check_naming_under(const naming_case *k, vt_window_rule rule, model_writer *file,
+                        const model_writer *canonical);
 
 #endif
