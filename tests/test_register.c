@@ -305,6 +305,16 @@ static void wrong_bind(vt_binder *b, const vt_variant *variant, const vt_bind_se
     } else if (strcmp(mistake, "halo") == 0) {
         vt_halo_attention_bind(b, &(vt_halo_attention_settings){.channels = 8, .heads = 2,
                                                                 .block = 4, .stride = 3});
+    } else if (strcmp(mistake, "neighborhood") == 0) {
+        vt_neighborhood_attention_bind(b, &(vt_neighborhood_attention_settings){
+                                              .channels = 8, .heads = 2, .position_bias = true});
+    } else if (strcmp(mistake, "alpha") == 0) {
+        vt_hilo_attention_bind(b, &(vt_hilo_attention_settings){.channels = 8, .heads = 2,
+                                                                .window = 2, .alpha = 1.5});
+    } else if (strcmp(mistake, "floor") == 0) {
+        vt_linear_attention_bind(b, 8, 2, 0.0f);
+    } else if (strcmp(mistake, "even kernel") == 0) {
+        vt_local_concentration_bind(b, 8, 6, 1e-5f);
     } else if (strcmp(mistake, "deep") == 0) {
         for (int i = 0; i < 40; i++) {
             vt_scope(b, "s");
@@ -335,6 +345,10 @@ static void test_wrong_binding(void **state)
         {"gate", "channel attention: kernel 4", VT_ERR_ARGUMENT},
         {"axes", "multi_axis_attention: window 2x0", VT_ERR_ARGUMENT},
         {"halo", "8 channels, 2 heads, block 4, halo 0, stride 3", VT_ERR_ARGUMENT},
+        {"neighborhood", "rpb: the shape is not possible", VT_ERR_ARGUMENT},
+        {"alpha", "hilo_attention: 8 channels, 2 heads, window 2, alpha 1.5", VT_ERR_ARGUMENT},
+        {"floor", "linear_attention: 8 channels, 2 heads, floor 0", VT_ERR_ARGUMENT},
+        {"even kernel", "local_concentration: kernel 6", VT_ERR_ARGUMENT},
         {"deep", "nested too deeply", VT_ERR_LIMIT},
         {"long", "too long", VT_ERR_LIMIT},
     };
