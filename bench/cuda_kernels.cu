@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The CUDA kernels alone: checks against plain loops on the CPU, then times at Swin-T's shapes.
  * Build and run (pick the architecture of the device):
- *   nvcc -std=c++17 -O3 -Iinclude -Isrc -arch=native bench/cuda_kernels.cu src/cuda/[a-z]*.cu \
- *       -o build/cuda_kernels
- *   build/cuda_kernels [--check-only | --time-only | --products]
+ *   nvcc -std=c++17 -O3 --expt-relaxed-constexpr -Iinclude -Isrc -arch=native \
+ *       bench/cuda_kernels.cu src/cuda/[a-z]*.cu -lcublasLt -o build/cuda_kernels
+ *   build/cuda_kernels [--check-only | --time-only | --products | --small [BATCH]]
  * --check-only is the one to run under compute-sanitizer; --products checks and times the kernels
- * of tensor-core products alone. Every destination is poisoned first and
+ * of tensor-core products alone, --small times the products of a block at a small batch beside
+ * cuBLASLt. Every destination is poisoned first and
  * lies between guard bands. Errors are the largest difference over the largest value expected, or
  * over 1e-3 where all are smaller. */
 #include <math.h>
@@ -15,7 +16,10 @@
 
 #include <algorithm>
 #include <functional>
+#include <string>
 #include <vector>
+
+#include <cublasLt.h>
 
 #include "cuda/convert.cuh"
 
@@ -386,6 +390,112 @@ static void check_layout(void)
                      (long long)m.n, (long long)m.h, (long long)m.w, (long long)m.c, k.order,
                      name_of(d));
             check(label, vt_cuda_to_nhwc(&a, 0), dst, want, tolerance_of(VT_F32, d));
+        }
+    }
+}
+
+/* The variants of a linear map of one shape. */
+struct small_case {
+    int64_t rows;
+    int depth, cols;
+    float spread, centre; /* of the rows */
+};
+
+/* One linear map with all its operands, and sums[norm] = weight (norm of) rows. */
+struct small_data {
+    small_case k;
+    array src, weight, residual, bias, scale, shift;
+    std::vector<double> sums[2];
+
+    small_data(const small_case &c, vt_dtype t)
+        : k(c), src(t, (size_t)(c.rows * c.depth), c.spread, c.centre),
+          weight(t, (size_t)(c.cols * c.depth), 1.0f / sqrtf((float)c.depth)),
+          residual(t, (size_t)(c.rows * c.cols)), bias(VT_F32, (size_t)c.cols),
+          scale(VT_F32, (size_t)c.depth), shift(VT_F32, (size_t)c.depth)
+    {
+        std::vector<double> row((size_t)c.depth), normed(row.size());
+        for (int norm = 0; norm < 2; norm++) {
+            for (int64_t i = 0; i < c.rows; i++) {
+                row.assign(src.host.begin() + i * c.depth, src.host.begin() + (i + 1) * c.depth);
+                norm_row(row, &scale, &shift, 1e-5f, normed.data());
+                const double *x = norm ? normed.data() : row.data();
+                for (int o = 0; o < c.cols; o++) {
+                    double sum = 0;
+                    const float *w = &weight.host[(size_t)o * row.size()];
+                    for (int e = 0; e < c.depth; e++) {
+                        sum += x[e] * w[e];
+                    }
+                    sums[norm].push_back(sum);
+                }
+            }
+        }
+    }
+};
+
+/* bits: 1 norm, 2 bias, 4 residual */
+static void check_small_one(const small_data &l, vt_dtype t, vt_dtype d, int bits,
+                            vt_activation act, int tile_rows, int tile_cols, int split)
+{
+    bool norm = bits & 1;
+    array dst(d, (size_t)(l.k.rows * l.k.cols));
+    std::vector<double> want(dst.count);
+    for (size_t i = 0; i < want.size(); i++) {
+        double x = l.sums[norm][i] + (bits & 2 ? l.bias.host[i % (size_t)l.k.cols] : 0);
+        want[i] = activation(act, x) + (bits & 4 ? l.residual.host[i] : 0);
+    }
+    dst.poison();
+    vt_cuda_linear_small a = {};
+    a.src = l.src.data();
+    a.weight = l.weight.data();
+    a.residual = bits & 4 ? l.residual.data() : NULL;
+    a.dst = dst.data();
+    a.dtype = t;
+    a.dst_dtype = d;
+    a.rows = l.k.rows;
+    a.depth = l.k.depth;
+    a.cols = l.k.cols;
+    a.bias = bits & 2 ? l.bias.floats() : NULL;
+    a.scale = norm ? l.scale.floats() : NULL;
+    a.shift = norm ? l.shift.floats() : NULL;
+    a.eps = norm ? 1e-5f : -1.0f;
+    a.act = act;
+    a.tile_rows = tile_rows;
+    a.tile_cols = tile_cols;
+    a.split = split;
+    if (vt_cuda_linear_small_refuse(&a)) {
+        bool expected = l.k.cols % 8 || l.k.depth % 16 || (norm && l.k.depth > 1024) || tile_rows;
+        failures += !expected;
+        return;
+    }
+    snprintf(label, sizeof label, "small %lld x %d x %d %s to %s bits %d act %d tile %dx%d/%d",
+             (long long)l.k.rows, l.k.depth, l.k.cols, name_of(t), name_of(d), bits, act, tile_rows,
+             tile_cols, split);
+    check(label, vt_cuda_linear_small_run(&a, 0), dst, want, tolerance_of(t, t));
+}
+
+static void check_small(void)
+{
+    static const small_case cases[] = {
+        {1, 768, 1000, 1, 0},   {7, 96, 96, 1, 30},      {49, 768, 72, 1, 30},
+        {49, 3072, 40, 300, 0}, {196, 384, 136, 300, 0}, {3136, 96, 40, 1, 30},
+        {65, 16, 8, 1, 0},      {33, 112, 200, 1, -30},  {129, 208, 264, 30, 100},
+        {5, 100, 32, 1, 0},     {5, 96, 33, 1, 0},       {49, 512, 64, 1, 0},
+        {66, 1024, 48, 1, 0},   {300, 128, 72, 1e3f, 0}, {10, 640, 104, 1, 1}};
+    for (auto &k : cases) {
+        for (vt_dtype t : {VT_BF16, VT_F16}) {
+            small_data l(k, t);
+            for (int bits = 0; bits < 8; bits++) {
+                for (int act = VT_ACT_NONE; act <= VT_ACT_RELU; act++) {
+                    check_small_one(l, t, (bits + act) % 4 == 3 ? VT_F32 : t, bits,
+                                    (vt_activation)act, 0, 0, 0);
+                }
+            }
+            for (int layout = 0; layout < 16; layout++) {
+                int split = 1 << layout / 4, down = layout & 1 ? 64 : 32,
+                    across = layout & 2 ? 64 : 32;
+                check_small_one(l, t, t, 6, VT_ACT_GELU, down, across, split);
+                check_small_one(l, t, t, 7, VT_ACT_NONE, down, across, split);
+            }
         }
     }
 }
@@ -1096,9 +1206,179 @@ static void time_all(void)
     }
 }
 
+/* ---- short products -------------------------------------------------------------------------- */
+
+/* Microseconds of a launch among REPEATS that follow each other in a graph. */
+static double graph_us(const std::function<cudaError_t(int, cudaStream_t)> &call)
+{
+    enum { REPEATS = 50, TIMES = 15 };
+    cudaStream_t stream;
+    cudaGraph_t graph;
+    cudaGraphExec_t exec;
+    cudaEvent_t start, stop;
+    std::vector<float> times;
+    must(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "stream");
+    must(cudaEventCreate(&start), "event");
+    must(cudaEventCreate(&stop), "event");
+    must(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed), "capture");
+    for (int i = 0; i < REPEATS; i++) {
+        must(call(i, stream), "launch");
+    }
+    must(cudaStreamEndCapture(stream, &graph), "capture");
+    must(cudaGraphInstantiate(&exec, graph, 0), "graph");
+    for (int i = -3; i < TIMES; i++) {
+        float ms;
+        must(cudaEventRecord(start, stream), "event");
+        must(cudaGraphLaunch(exec, stream), "graph");
+        must(cudaEventRecord(stop, stream), "event");
+        must(cudaEventSynchronize(stop), "graph");
+        must(cudaEventElapsedTime(&ms, start, stop), "event");
+        if (i >= 0) {
+            times.push_back(ms);
+        }
+    }
+    cudaGraphExecDestroy(exec);
+    cudaGraphDestroy(graph);
+    cudaEventDestroy(start);
+    cudaEventDestroy(stop);
+    cudaStreamDestroy(stream);
+    std::sort(times.begin(), times.end());
+    return 1e3 * times[times.size() / 2] / REPEATS;
+}
+
+/* The library's first proposal for rows x cols x depth in f16, with bias, tanh GELU, residual. */
+struct library_product {
+    cublasLtHandle_t handle;
+    cublasLtMatmulDesc_t desc;
+    cublasLtMatrixLayout_t weight, src, dst;
+    cublasLtMatmulHeuristicResult_t found;
+    void *workspace = NULL;
+    float beta;
+
+    library_product(int64_t rows, int64_t cols, int64_t depth, bool gelu, bool residual)
+        : beta(residual ? 1.0f : 0.0f)
+    {
+        cublasOperation_t transpose = CUBLAS_OP_T;
+        cublasLtEpilogue_t end = gelu ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_BIAS;
+        cublasLtMatmulPreference_t preference;
+        size_t bytes = 32 << 20;
+        int count = 0;
+        cublasLtCreate(&handle);
+        cublasLtMatmulDescCreate(&desc, CUBLAS_COMPUTE_32F, CUDA_R_32F);
+        cublasLtMatmulDescSetAttribute(desc, CUBLASLT_MATMUL_DESC_TRANSA, &transpose,
+                                       sizeof transpose);
+        cublasLtMatmulDescSetAttribute(desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &end, sizeof end);
+        cublasLtMatrixLayoutCreate(&weight, CUDA_R_16F, (uint64_t)depth, (uint64_t)cols, depth);
+        cublasLtMatrixLayoutCreate(&src, CUDA_R_16F, (uint64_t)depth, (uint64_t)rows, depth);
+        cublasLtMatrixLayoutCreate(&dst, CUDA_R_16F, (uint64_t)cols, (uint64_t)rows, cols);
+        cublasLtMatmulPreferenceCreate(&preference);
+        cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                             &bytes, sizeof bytes);
+        cublasLtMatmulAlgoGetHeuristic(handle, desc, weight, src, dst, dst, preference, 1, &found,
+                                       &count);
+        cublasLtMatmulPreferenceDestroy(preference);
+        must(count == 1 ? cudaMalloc(&workspace, bytes) : cudaErrorUnknown, "cublasLt");
+    }
+    ~library_product()
+    {
+        cudaFree(workspace);
+        cublasLtMatrixLayoutDestroy(weight);
+        cublasLtMatrixLayoutDestroy(src);
+        cublasLtMatrixLayoutDestroy(dst);
+        cublasLtMatmulDescDestroy(desc);
+        cublasLtDestroy(handle);
+    }
+    cudaError_t run(const void *w, const void *x, const void *bias, const void *residual, void *y,
+                    cudaStream_t stream)
+    {
+        float one = 1.0f;
+        cublasLtMatmulDescSetAttribute(desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias);
+        return cublasLtMatmul(handle, desc, &one, w, weight, x, src, &beta, residual, dst, y, dst,
+                              &found.algo, workspace, 32 << 20, stream) == CUBLAS_STATUS_SUCCESS
+                   ? cudaSuccess
+                   : cudaErrorUnknown;
+    }
+};
+
+/* A linear map of a block at `batch` pictures: ours in every layout against the library with the
+ * norm in front. Weights rotate within the bytes of a network, as they do there. */
+static void time_small(int64_t rows, int depth, int cols, bool norm, bool gelu, bool residual)
+{
+    size_t weight_bytes = (size_t)depth * (size_t)cols * 2, map = (size_t)rows * (size_t)cols * 2;
+    size_t sets = std::max<size_t>(1, std::min<size_t>(50, (57u << 20) / weight_bytes));
+    pool weights(VT_F16, sets * weight_bytes), src(VT_F16, (size_t)rows * (size_t)depth * 2);
+    pool added(VT_F16, map), dst(VT_F16, map), normed(VT_F16, (size_t)rows * (size_t)depth * 2);
+    pool vectors(VT_F32, 1 << 20);
+    const float *vector = (const float *)vectors.data;
+    library_product library(rows, cols, depth, gelu, residual);
+    double theirs = graph_us([&](int i, cudaStream_t stream) {
+        const void *x = src.data;
+        cudaError_t e = cudaSuccess;
+        if (norm) {
+            vt_cuda_norm n = {x,    NULL,  normed.data, VT_F16,         VT_F16, VT_F16,
+                              rows, depth, vector,      vector + depth, 1e-5f};
+            e = vt_cuda_norm_rows(&n, stream);
+            x = normed.data;
+        }
+        return e ? e
+                 : library.run(weights.data + (size_t)i % sets * weight_bytes, x, vector,
+                               residual ? added.data : dst.data, dst.data, stream);
+    });
+    vt_cuda_linear_small a = {};
+    a.src = src.data;
+    a.residual = residual ? added.data : NULL;
+    a.dst = dst.data;
+    a.dtype = a.dst_dtype = VT_F16;
+    a.rows = rows;
+    a.depth = depth;
+    a.cols = cols;
+    a.bias = vector;
+    a.scale = vector;
+    a.shift = vector + depth;
+    a.eps = norm ? 1e-5f : -1.0f;
+    a.act = gelu ? VT_ACT_GELU : VT_ACT_NONE;
+    auto ours = [&](int i, cudaStream_t stream) {
+        a.weight = weights.data + (size_t)i % sets * weight_bytes;
+        return vt_cuda_linear_small_run(&a, stream);
+    };
+    double chosen = vt_cuda_linear_small_refuse(&a) ? NAN : graph_us(ours);
+    printf("small %5lld x %4d x %4d %s%s%s: library %6.2f us, ours %6.2f;", (long long)rows, depth,
+           cols, norm ? "n" : "-", gelu ? "g" : "-", residual ? "r" : "-", theirs, chosen);
+    std::vector<std::pair<double, std::string>> all;
+    for (int layout = 0; layout < 16; layout++) {
+        a.split = 1 << layout / 4;
+        a.tile_rows = layout & 1 ? 64 : 32;
+        a.tile_cols = layout & 2 ? 64 : 32;
+        if (!vt_cuda_linear_small_refuse(&a)) {
+            snprintf(label, sizeof label, "%dx%d/%d", a.tile_rows, a.tile_cols, a.split);
+            all.push_back({graph_us(ours), label});
+        }
+    }
+    std::sort(all.begin(), all.end());
+    for (size_t i = 0; i < std::min<size_t>(all.size(), 5); i++) {
+        printf(" %s %.2f", all[i].second.c_str(), all[i].first);
+    }
+    printf("\n");
+}
+
+static void time_smalls(int batch)
+{
+    for (int stage = 0; stage < 4; stage++) {
+        int64_t rows = (int64_t)batch * (3136 >> 2 * stage);
+        for (int width : {96, 128}) {
+            int c = width << stage;
+            time_small(rows, c, 3 * c, true, false, false);
+            time_small(rows, c, c, false, false, true);
+            time_small(rows, c, 4 * c, true, true, false);
+            time_small(rows, 4 * c, c, false, false, true);
+        }
+    }
+    time_small(batch, 768, 1000, false, false, false);
+}
+
 int main(int argc, char **argv)
 {
-    bool checks = argc < 2 || strcmp(argv[1], "--time-only") != 0;
+    bool checks = argc < 2 || strcmp(argv[1], "--check-only") == 0;
     bool times = argc < 2 || strcmp(argv[1], "--check-only") != 0;
     bool products = argc == 2 && strcmp(argv[1], "--products") == 0;
     cudaDeviceProp device;
@@ -1120,12 +1400,15 @@ int main(int argc, char **argv)
         check_finish();
         check_pool();
         check_layout();
+        check_small();
         check_attention();
         check_linear();
         check_mlp();
         printf("%s: %d failed\n", failures ? "FAIL" : "all checks pass", failures);
     }
-    if (times && !failures) {
+    if (argc > 1 && strcmp(argv[1], "--small") == 0) {
+        time_smalls(argc > 2 ? atoi(argv[2]) : 1);
+    } else if (times && !failures) {
         time_all();
         if (vt_cuda_has_wgmma(0)) {
             time_products();

@@ -20,6 +20,7 @@
  */
 #include <math.h>
 
+#include "cuda/launch.cuh"
 #include "cuda/mma.cuh"
 #include "cuda/pattern.cuh"
 #include "cuda/reduce.cuh"
@@ -270,6 +271,7 @@ __global__ void __launch_bounds__(WINDOW_WARPS * 32, D == 64 || N == 8 ? 3 : 4)
     float *lengths = reinterpret_cast<float *>(shared + 2 * half_bytes);
     unsigned char *regions = shared + 2 * half_bytes + (COSINE ? 2 * TILE * sizeof(float) : 0);
     uint32_t tiles = vt_shared_address(shared);
+    vt_let_successor_begin();
     int lane = (int)threadIdx.x % 32, first_row = (int)threadIdx.x / 32 * 16, g = lane / 4;
     int head = (int)(blockIdx.x % (unsigned)a.heads);
     int64_t window = blockIdx.x / (unsigned)a.heads; /* < windows */
@@ -280,8 +282,6 @@ __global__ void __launch_bounds__(WINDOW_WARPS * 32, D == 64 || N == 8 ? 3 : 4)
         int y = vt_window_row(m, token);
         place[i] = token < m.tokens ? y << 16 | (token - y * m.cols.window) : -1;
     }
-    visit<rows> now = fetch<T, D>(a, m, window, head, place, tiles, regions), next = now;
-    vt_copy_async_commit();
     for (int item = m.tokens * chunks + (int)threadIdx.x; item < TILE * chunks;
          item += (int)blockDim.x) { /* rows of k and v past the last token: zeros for good */
         uint32_t dst = tiles + vt_tile_offset<D>(item / chunks, item % chunks);
@@ -293,6 +293,9 @@ __global__ void __launch_bounds__(WINDOW_WARPS * 32, D == 64 || N == 8 ? 3 : 4)
     head_scores h = head_scores_of(a, m, head);
     float bias[N][4];
     load_bias(m, h, first_row, lane, bias);
+    vt_wait_for_predecessor();
+    visit<rows> now = fetch<T, D>(a, m, window, head, place, tiles, regions), next = now;
+    vt_copy_async_commit();
     for (int half = 0; window < windows; half ^= 1) {
         uint32_t tile = tiles + half * half_bytes;
         unsigned char *region = regions + half * TILE;
@@ -514,6 +517,7 @@ __global__ void __launch_bounds__(STREAM_WARPS * 32, D == 64 ? 1 : 2)
     extern __shared__ __align__(128) unsigned char shared[];
     int queries = (int)blockDim.x / 2, part, head, wx, wy;
     stream_slices slices = stream_slices_of<D>(shared, m, queries);
+    vt_let_successor_begin();
     int64_t rest = vt_divide(vt_divide(blockIdx.x, parts, &part), a.heads, &head);
     rest = vt_divide(vt_divide(rest, m.cols.windows, &wx), m.rows.windows, &wy);
     int64_t image = rest * a.h * a.w;
@@ -523,6 +527,7 @@ __global__ void __launch_bounds__(STREAM_WARPS * 32, D == 64 ? 1 : 2)
     bool seam = vt_window_at_seam(m, zy, zx);
     stream_tables(m, h, zy, zx, slices);
     __syncthreads();
+    vt_wait_for_predecessor();
     stream_queries<T, D>(a, m, slices, image, head, first_query, false);
     stream_fetch<T, D>(a, slices, image, head, 0, slices.keys);
     vt_copy_async_commit();
@@ -669,9 +674,8 @@ static cudaError_t launch_window(const vt_cuda_attention *a, const vt_window_map
     int64_t windows = vt_window_count(a, map), most = blocks / a->heads > 0 ? blocks / a->heads : 1;
     int64_t visits = (windows + most - 1) / most;
     int64_t per_head = (windows + visits - 1) / visits;
-    kernel<<<vt_grid(per_head * a->heads, 1), threads, shared, stream>>>(*a, *map, windows,
-                                                                         (int)per_head);
-    return cudaGetLastError();
+    return vt_cuda_launch(kernel, vt_grid(per_head * a->heads, 1), threads, shared, stream, *a,
+                          *map, windows, (int)per_head);
 }
 
 static cudaError_t launch_stream(const vt_cuda_attention *a, const vt_window_map *map,
@@ -686,8 +690,7 @@ static cudaError_t launch_stream(const vt_cuda_attention *a, const vt_window_map
         return e;
     }
     unsigned grid = vt_grid(vt_window_count(a, map) * a->heads * parts, 1);
-    kernel<<<grid, warps * 32, shared, stream>>>(*a, *map, parts);
-    return cudaGetLastError();
+    return vt_cuda_launch(kernel, grid, warps * 32, shared, stream, *a, *map, parts);
 }
 
 cudaError_t vt_cuda_attention_mma(const vt_cuda_attention *a, cudaStream_t stream)

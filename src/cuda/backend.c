@@ -584,8 +584,8 @@ static const vt_device_ops device_ops = {.alloc = device_alloc,
                                          .elapsed = elapsed,
                                          .memory = memory};
 
-static const vt_impl *const linear_impls[] = {&vt_impl_cuda_linear_wgmma, &vt_impl_cuda_linear,
-                                              NULL};
+static const vt_impl *const linear_impls[] = {
+    &vt_impl_cuda_linear_small, &vt_impl_cuda_linear_wgmma, &vt_impl_cuda_linear, NULL};
 static const vt_impl *const conv2d_impls[] = {&vt_impl_cuda_conv2d_cudnn, &vt_impl_cuda_conv2d,
                                               NULL};
 static const vt_impl *const norm_impls[] = {&vt_impl_cuda_norm, NULL};

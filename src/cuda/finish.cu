@@ -5,63 +5,17 @@
  * of a warp is contiguous; all loads of src are in flight before the first is used. The scalar
  * twin (chunks of 1) serves odd widths and bad alignment. In place is fine: a thread reads only
  * what it writes. No shared memory. */
+#include "cuda/activate.cuh"
 #include "cuda/convert.cuh"
+#include "cuda/launch.cuh"
 
 enum { WIDE = 8, THREADS = 256, UNROLL = 2 };
-
-/* x * (1 + erf(x / sqrt 2)) / 2 = max(x, 0) - |x| erfc(|x| / sqrt 2) / 2 without a branch.
- * erfc by Abramowitz and Stegun 7.1.26: off by at most 1.5e-7, far below a rounding of the half
- * types it is used for; a fourth of erff's instructions. */
-__device__ __forceinline__ float gelu_short(float x)
-{
-    float z = fabsf(x) * 0.70710678f;
-    float t = __fdividef(1.0f, 1.0f + 0.3275911f * z);
-    float poly =
-        t * (0.254829592f +
-             t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f))));
-    return fmaxf(x, 0.0f) - 0.5f * fabsf(x) * poly * __expf(-z * z);
-}
-
-template <bool EXACT, int V>
-__device__ __forceinline__ void activate(vt_activation act, float (&x)[V])
-{
-    if (act == VT_ACT_GELU) {
-#pragma unroll
-        for (int i = 0; i < V; i++) {
-            x[i] = EXACT ? 0.5f * x[i] * (1.0f + erff(x[i] * 0.70710678f)) : gelu_short(x[i]);
-        }
-    } else if (act == VT_ACT_GELU_TANH) {
-#pragma unroll
-        for (int i = 0; i < V; i++) {
-            float inner = 0.79788456f * (x[i] + 0.044715f * x[i] * x[i] * x[i]);
-            x[i] = 0.5f * x[i] * (1.0f + tanhf(inner));
-        }
-    } else if (act == VT_ACT_SILU) {
-#pragma unroll
-        for (int i = 0; i < V; i++) {
-            x[i] = x[i] / (1.0f + expf(-x[i]));
-        }
-    } else if (act == VT_ACT_RELU) {
-#pragma unroll
-        for (int i = 0; i < V; i++) {
-            x[i] = x[i] > 0.0f ? x[i] : 0.0f;
-        }
-    } else if (act == VT_ACT_SIGMOID) {
-#pragma unroll
-        for (int i = 0; i < V; i++) {
-            x[i] = 1.0f / (1.0f + expf(-x[i]));
-        }
-    } else if (act == VT_ACT_TANH) {
-#pragma unroll
-        for (int i = 0; i < V; i++) {
-            x[i] = tanhf(x[i]);
-        }
-    }
-}
 
 template <typename S, typename D, int V>
 __global__ void __launch_bounds__(THREADS) finish_kernel(vt_cuda_finish a, int64_t chunks)
 {
+    vt_let_successor_begin();
+    vt_wait_for_predecessor();
     int64_t first = (int64_t)blockIdx.x * (THREADS * UNROLL) + threadIdx.x;
     const S *src = (const S *)a.src;
     vt_pack<S, V> raw[UNROLL];
@@ -84,7 +38,7 @@ __global__ void __launch_bounds__(THREADS) finish_kernel(vt_cuda_finish a, int64
                 vt_divide(index, per_row, &chunk);
                 vt_add_any(a.bias, VT_F32, (int64_t)chunk * V, x);
             }
-            activate<sizeof(D) == 4>(a.act, x);
+            vt_activate<sizeof(D) == 4>(a.act, x);
             if (a.residual) {
                 vt_add_any(a.residual, a.residual_dtype, index * V, x);
             }
@@ -99,11 +53,10 @@ static cudaError_t launch(const vt_cuda_finish *a, bool wide, cudaStream_t strea
     int64_t chunks = a->rows * a->cols / (wide ? WIDE : 1);
     unsigned grid = vt_grid(chunks, THREADS * UNROLL);
     if (wide) {
-        finish_kernel<S, D, WIDE><<<grid, THREADS, 0, stream>>>(*a, chunks);
+        return vt_cuda_launch(finish_kernel<S, D, WIDE>, grid, THREADS, 0, stream, *a, chunks);
     } else {
-        finish_kernel<S, D, 1><<<grid, THREADS, 0, stream>>>(*a, chunks);
+        return vt_cuda_launch(finish_kernel<S, D, 1>, grid, THREADS, 0, stream, *a, chunks);
     }
-    return cudaGetLastError();
 }
 
 typedef cudaError_t launcher(const vt_cuda_finish *, bool, cudaStream_t);

@@ -50,6 +50,31 @@ typedef struct vt_cuda_finish {
 } vt_cuda_finish;
 cudaError_t vt_cuda_finish_rows(const vt_cuda_finish *args, cudaStream_t stream);
 
+/* A linear map of few rows on the tensor cores, one kernel for all of
+ *   dst[r] = residual[r] + act(bias + weight norm(src[r]))
+ * with weight [cols, depth]. residual, bias, scale and shift may be NULL; eps < 0: no norm; dst is
+ * neither src nor residual. src, weight and residual have one type; dst has it too or is f32. */
+typedef struct vt_cuda_linear_small {
+    const void *src, *weight, *residual;
+    void *dst;
+    vt_dtype dtype, dst_dtype;
+    int64_t rows;
+    int depth, cols;
+    const float *bias, *scale, *shift;
+    float eps;
+    vt_activation act;
+    /* 32 or 64 rows and columns of a tile, and 1, 2, 4 or 8 blocks that share its sums; all 0: as
+     * suits the device. */
+    int tile_rows, tile_cols, split;
+} vt_cuda_linear_small;
+
+/* NULL when it takes these arguments on the current device, else the reason why not. */
+const char *vt_cuda_linear_small_refuse(const vt_cuda_linear_small *args);
+/* The same, and the reason why the library's product is expected to be as fast; from times on an
+ * H100 (bench/cuda_kernels --small). */
+const char *vt_cuda_linear_small_slow(const vt_cuda_linear_small *args);
+cudaError_t vt_cuda_linear_small_run(const vt_cuda_linear_small *args, cudaStream_t stream);
+
 /* dst[n, c] = mean over the pixels of src[n, :, c] */
 typedef struct vt_cuda_mean {
     const void *src;

@@ -32,10 +32,11 @@ __device__ __forceinline__ void vt_copy_async_commit(void)
 {
     asm volatile("cp.async.commit_group;" ::: "memory");
 }
-/* Until all copies of this thread have landed; a barrier makes them visible to the others. */
-__device__ __forceinline__ void vt_copy_async_wait(void)
+/* Until all but the last PENDING groups of this thread's copies have landed; a barrier makes them
+ * visible to the others. */
+template <int PENDING = 0> __device__ __forceinline__ void vt_copy_async_wait(void)
 {
-    asm volatile("cp.async.wait_group 0;" ::: "memory");
+    asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
 }
 
 __device__ __forceinline__ void vt_store_shared(uint32_t dst, uint4 x)

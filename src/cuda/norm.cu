@@ -6,6 +6,7 @@
  * 16 chunks of 8 columns per lane, so a warp takes 8 rows of 96 columns or one of 768. Rows that
  * are no multiple of 8, badly aligned or beyond 4096 columns take a loop of one warp per row
  * that reads the row three times (from the caches). No shared memory. */
+#include "cuda/launch.cuh"
 #include "cuda/rows.cuh"
 
 enum { WIDE = 8 };
@@ -14,6 +15,8 @@ template <typename S, typename D, int K>
 __global__ void __launch_bounds__(VT_ROW_THREADS, vt_row_blocks(K, (int)sizeof(S)))
     norm_kernel(vt_cuda_norm a, vt_row_split split)
 {
+    vt_let_successor_begin();
+    vt_wait_for_predecessor();
     int lane = (int)threadIdx.x & (split.lanes - 1);
     int64_t row = ((int64_t)blockIdx.x * VT_ROW_THREADS + threadIdx.x) >> split.log2_lanes;
     bool live = row < a.rows;
@@ -49,6 +52,8 @@ __global__ void __launch_bounds__(VT_ROW_THREADS, vt_row_blocks(K, (int)sizeof(S
 template <typename S, typename D>
 __global__ void __launch_bounds__(VT_ROW_THREADS) norm_loop_kernel(vt_cuda_norm a)
 {
+    vt_let_successor_begin();
+    vt_wait_for_predecessor();
     int lane = (int)threadIdx.x % 32;
     int64_t row = (int64_t)blockIdx.x * (VT_ROW_THREADS / 32) + threadIdx.x / 32;
     if (row >= a.rows) {
@@ -74,20 +79,17 @@ static cudaError_t launch(const vt_cuda_norm *a, bool wide, cudaStream_t stream)
 {
     if (!wide) {
         unsigned grid = vt_grid(a->rows, VT_ROW_THREADS / 32);
-        norm_loop_kernel<S, D><<<grid, VT_ROW_THREADS, 0, stream>>>(*a);
-        return cudaGetLastError();
+        return vt_cuda_launch(norm_loop_kernel<S, D>, grid, VT_ROW_THREADS, 0, stream, *a);
     }
     vt_row_split split = vt_row_split_make(a->cols / WIDE);
     unsigned grid = vt_grid(a->rows, VT_ROW_THREADS / split.lanes);
-    switch (split.per_lane) {
-    case 2: norm_kernel<S, D, 2><<<grid, VT_ROW_THREADS, 0, stream>>>(*a, split); break;
-    case 3: norm_kernel<S, D, 3><<<grid, VT_ROW_THREADS, 0, stream>>>(*a, split); break;
-    case 4: norm_kernel<S, D, 4><<<grid, VT_ROW_THREADS, 0, stream>>>(*a, split); break;
-    case 6: norm_kernel<S, D, 6><<<grid, VT_ROW_THREADS, 0, stream>>>(*a, split); break;
-    case 8: norm_kernel<S, D, 8><<<grid, VT_ROW_THREADS, 0, stream>>>(*a, split); break;
-    default: norm_kernel<S, D, 16><<<grid, VT_ROW_THREADS, 0, stream>>>(*a, split); break;
-    }
-    return cudaGetLastError();
+    auto kernel = split.per_lane == 2   ? norm_kernel<S, D, 2>
+                  : split.per_lane == 3 ? norm_kernel<S, D, 3>
+                  : split.per_lane == 4 ? norm_kernel<S, D, 4>
+                  : split.per_lane == 6 ? norm_kernel<S, D, 6>
+                  : split.per_lane == 8 ? norm_kernel<S, D, 8>
+                                        : norm_kernel<S, D, 16>;
+    return vt_cuda_launch(kernel, grid, VT_ROW_THREADS, 0, stream, *a, split);
 }
 
 typedef cudaError_t launcher(const vt_cuda_norm *, bool, cudaStream_t);

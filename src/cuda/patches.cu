@@ -6,6 +6,7 @@
  * Seen as lines of w * c elements, a row is `patch` runs of patch * c neighbours, so the kernels
  * know runs only, no pixels. Without norm one thread moves 8, 4 or 1 elements; with norm a group of
  * lanes owns a row in registers as in norm.cu, or a warp loops over it. No shared memory. */
+#include "cuda/launch.cuh"
 #include "cuda/rows.cuh"
 
 enum { WIDE = 8, COPY_THREADS = 256 };
@@ -41,6 +42,8 @@ __device__ __forceinline__ int64_t source_of(const runs &r, const corner &at, in
 template <typename S, typename D, int V>
 __global__ void __launch_bounds__(COPY_THREADS) patches_copy_kernel(vt_cuda_patches a, runs r)
 {
+    vt_let_successor_begin();
+    vt_wait_for_predecessor();
     int64_t index = (int64_t)blockIdx.x * COPY_THREADS + threadIdx.x;
     int chunk;
     int64_t row = vt_divide(index, r.cols / V, &chunk);
@@ -59,6 +62,8 @@ template <typename S, typename D, int K>
 __global__ void __launch_bounds__(VT_ROW_THREADS, vt_row_blocks(K, (int)sizeof(S)))
     patches_norm_kernel(vt_cuda_patches a, runs r, vt_row_split split)
 {
+    vt_let_successor_begin();
+    vt_wait_for_predecessor();
     int lane = (int)threadIdx.x & (split.lanes - 1);
     int64_t row = ((int64_t)blockIdx.x * VT_ROW_THREADS + threadIdx.x) >> split.log2_lanes;
     bool live = row < r.rows;
@@ -92,6 +97,8 @@ template <typename S, typename D>
 __global__ void __launch_bounds__(VT_ROW_THREADS)
     patches_norm_loop_kernel(vt_cuda_patches a, runs r)
 {
+    vt_let_successor_begin();
+    vt_wait_for_predecessor();
     int lane = (int)threadIdx.x % 32;
     int64_t row = (int64_t)blockIdx.x * (VT_ROW_THREADS / 32) + threadIdx.x / 32;
     if (row >= r.rows) {
@@ -126,14 +133,14 @@ static int piece_of(const vt_cuda_patches *a, const runs *r)
 }
 
 template <typename S, typename D>
-static void launch_copy(const vt_cuda_patches *a, const runs *r, int piece, cudaStream_t stream)
+static cudaError_t launch_copy(const vt_cuda_patches *a, const runs *r, int piece,
+                               cudaStream_t stream)
 {
     unsigned grid = vt_grid(r->rows * (r->cols / piece), COPY_THREADS);
-    switch (piece) {
-    case 8: patches_copy_kernel<S, D, 8><<<grid, COPY_THREADS, 0, stream>>>(*a, *r); break;
-    case 4: patches_copy_kernel<S, D, 4><<<grid, COPY_THREADS, 0, stream>>>(*a, *r); break;
-    default: patches_copy_kernel<S, D, 1><<<grid, COPY_THREADS, 0, stream>>>(*a, *r); break;
-    }
+    auto kernel = piece == 8   ? patches_copy_kernel<S, D, 8>
+                  : piece == 4 ? patches_copy_kernel<S, D, 4>
+                               : patches_copy_kernel<S, D, 1>;
+    return vt_cuda_launch(kernel, grid, COPY_THREADS, 0, stream, *a, *r);
 }
 
 template <typename S, typename D>
@@ -141,25 +148,22 @@ static cudaError_t launch(const vt_cuda_patches *a, const runs *r, cudaStream_t 
 {
     int piece = piece_of(a, r);
     if (a->eps < 0.0f || (!a->scale && a->eps == 0.0f)) {
-        launch_copy<S, D>(a, r, piece, stream);
-        return cudaGetLastError();
+        return launch_copy<S, D>(a, r, piece, stream);
     }
     if (piece != WIDE || r->cols / WIDE > VT_ROW_MOST_CHUNKS) {
         unsigned grid = vt_grid(r->rows, VT_ROW_THREADS / 32);
-        patches_norm_loop_kernel<S, D><<<grid, VT_ROW_THREADS, 0, stream>>>(*a, *r);
-        return cudaGetLastError();
+        return vt_cuda_launch(patches_norm_loop_kernel<S, D>, grid, VT_ROW_THREADS, 0, stream, *a,
+                              *r);
     }
     vt_row_split s = vt_row_split_make(r->cols / WIDE);
     unsigned grid = vt_grid(r->rows, VT_ROW_THREADS / s.lanes);
-    switch (s.per_lane) {
-    case 2: patches_norm_kernel<S, D, 2><<<grid, VT_ROW_THREADS, 0, stream>>>(*a, *r, s); break;
-    case 3: patches_norm_kernel<S, D, 3><<<grid, VT_ROW_THREADS, 0, stream>>>(*a, *r, s); break;
-    case 4: patches_norm_kernel<S, D, 4><<<grid, VT_ROW_THREADS, 0, stream>>>(*a, *r, s); break;
-    case 6: patches_norm_kernel<S, D, 6><<<grid, VT_ROW_THREADS, 0, stream>>>(*a, *r, s); break;
-    case 8: patches_norm_kernel<S, D, 8><<<grid, VT_ROW_THREADS, 0, stream>>>(*a, *r, s); break;
-    default: patches_norm_kernel<S, D, 16><<<grid, VT_ROW_THREADS, 0, stream>>>(*a, *r, s); break;
-    }
-    return cudaGetLastError();
+    auto kernel = s.per_lane == 2   ? patches_norm_kernel<S, D, 2>
+                  : s.per_lane == 3 ? patches_norm_kernel<S, D, 3>
+                  : s.per_lane == 4 ? patches_norm_kernel<S, D, 4>
+                  : s.per_lane == 6 ? patches_norm_kernel<S, D, 6>
+                  : s.per_lane == 8 ? patches_norm_kernel<S, D, 8>
+                                    : patches_norm_kernel<S, D, 16>;
+    return vt_cuda_launch(kernel, grid, VT_ROW_THREADS, 0, stream, *a, *r, s);
 }
 
 typedef cudaError_t launcher(const vt_cuda_patches *, const runs *, cudaStream_t);

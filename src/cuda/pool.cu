@@ -5,12 +5,15 @@
  * strip, strip + 16, ... in f32, then one strip adds the 16 partial sums in order. The order is
  * fixed, so the result is too. Shared: 16 strips x 16 chunks x V floats (8 KiB for V = 8). */
 #include "cuda/convert.cuh"
+#include "cuda/launch.cuh"
 
 enum { WIDE = 8, CHUNKS = 16, STRIPS = 16, THREADS = CHUNKS * STRIPS };
 
 template <typename S, typename D, int V>
 __global__ void __launch_bounds__(THREADS) mean_kernel(vt_cuda_mean a, int groups)
 {
+    vt_let_successor_begin();
+    vt_wait_for_predecessor();
     __shared__ float partial[STRIPS][V][CHUNKS];
     int column = (int)threadIdx.x % CHUNKS, strip = (int)threadIdx.x / CHUNKS, group;
     int64_t n = vt_divide(blockIdx.x, groups, &group), pixels = a.shape.h * a.shape.w;
@@ -52,11 +55,10 @@ static cudaError_t launch(const vt_cuda_mean *a, bool wide, cudaStream_t stream)
     int64_t groups = (a->shape.c + CHUNKS * (wide ? WIDE : 1) - 1) / (CHUNKS * (wide ? WIDE : 1));
     unsigned grid = vt_grid(groups * a->shape.n, 1);
     if (wide) {
-        mean_kernel<S, D, WIDE><<<grid, THREADS, 0, stream>>>(*a, (int)groups);
+        return vt_cuda_launch(mean_kernel<S, D, WIDE>, grid, THREADS, 0, stream, *a, (int)groups);
     } else {
-        mean_kernel<S, D, 1><<<grid, THREADS, 0, stream>>>(*a, (int)groups);
+        return vt_cuda_launch(mean_kernel<S, D, 1>, grid, THREADS, 0, stream, *a, (int)groups);
     }
-    return cudaGetLastError();
 }
 
 typedef cudaError_t launcher(const vt_cuda_mean *, bool, cudaStream_t);
