@@ -31,8 +31,7 @@ typedef struct swin_block {
 typedef struct swin_stage {
     vt_patch_merge merge;
     swin_block blocks[MAX_DEPTH];
-    vt_norm out_norm; /* dense-prediction checkpoints normalise each stage's output */
-    bool has_out_norm;
+    vt_stage_output output;
 } swin_stage;
 
 typedef struct swin_network {
@@ -98,13 +97,7 @@ static void swin_bind(vt_binder *b, const vt_variant *variant, const vt_bind_set
             vt_scope_end(b);
         }
         vt_scope_end(b);
-        vt_scope(b, "norm%d", i);
-        stage->has_out_norm = vt_bind_available(b, "weight", false);
-        vt_scope_end(b);
-        if (stage->has_out_norm) {
-            char name[] = {'n', 'o', 'r', 'm', (char)('0' + i), '\0'};
-            stage->out_norm = vt_norm_bind(b, name, c->dim << i, EPS);
-        }
+        stage->output = vt_stage_output_bind(b, i, c->dim << i, EPS, false);
     }
     net->has_classifier = vt_bind_available(b, "norm.weight", true);
     if (net->has_classifier) {
@@ -133,7 +126,6 @@ static vt_value forward_block(vt_builder *b, const swin_block *block, bool v2, v
 
 static void swin_forward(vt_builder *b, const void *network)
 {
-    static const char *const names[STAGES] = {"C2", "C3", "C4", "C5"};
     const swin_network *net = network;
     const swin_config *c = net->config;
     vt_label(b, "patch_embed");
@@ -148,8 +140,7 @@ static void swin_forward(vt_builder *b, const void *network)
             vt_label(b, "layers.%d.blocks.%d", i, j);
             x = forward_block(b, &stage->blocks[j], c->v2, x);
         }
-        vt_label(b, "norm%d", i);
-        vt_output(b, names[i], stage->has_out_norm ? vt_op_norm(b, x, &stage->out_norm) : x);
+        vt_stage_output_forward(b, &stage->output, x);
     }
     vt_label(b, "head");
     if (net->has_classifier) {
