@@ -199,8 +199,8 @@ static const convnext_config xxlarge_clip = {.dims = DIMS(384), .eps = 1e-5f, .d
 #define OPENAI_MEAN {0.48145466f, 0.4578275f, 0.40821073f}
 #define OPENAI_STD {0.26862954f, 0.26130258f, 0.27577711f}
 #define APACHE "Apache-2.0"
-#define DINOV3 "DINOv3 licence"
-#define FAIR_NC "FAIR non-commercial research licence"
+#define DINOV3 "DINOv3"
+#define FAIR_NC "FAIR noncommercial research"
 #define ROW(id, where, cfg, size, pct, mode, colours, outputs, rights)                             \
     {.name = id, .config = &cfg,                                                                   \
      .preprocess = {.height = size, .width = size, .crop_pct = pct, .crop_mode = VT_CROP_##mode,   \
