@@ -57,17 +57,20 @@ typedef struct vt_cpu_rows {
     const float *factors;
 } vt_cpu_rows;
 
-/* Channels [0, channels) of one output row of a depthwise convolution:
+/* Channels [0, channels) of one output row of a depthwise convolution, or of several:
  *   dst[x] = residual[x] + affine(act(bias + sum over the kernel rows that lie in the map))
  * The pointers are those of channel 0; steps are in elements. */
 typedef struct vt_cpu_depthwise {
-    const void *src; /* pixel 0 of the source row under the first kernel row */
+    const void *src; /* pixel 0 of source row `first_row` */
     bool src_bf16;
     int64_t src_w;
     int64_t pixel; /* from a pixel to the next, in src, residual and dst; from a tap to the next */
     int64_t row_step; /* from the source row of a kernel row to that of the next */
-    int kernel_rows, kernel_w, stride_w, dilation_w, pad_left;
-    const float *weights; /* [kernel_rows][kernel_w] taps */
+    /* Source rows are counted from that under kernel row 0 of the first output row; those that lie
+     * in the map are [first_row, end_row). */
+    int first_row, end_row;
+    int kernel_w, stride_w, dilation_w, pad_left;
+    const float *weights; /* [kernel rows][kernel_w] taps */
     int64_t channels;
     const float *bias, *scale, *shift; /* or NULL */
     vt_activation act;
@@ -76,6 +79,9 @@ typedef struct vt_cpu_depthwise {
     void *dst;
     bool dst_bf16;
     int64_t dst_w;
+    int out_rows;    /* 1, or of a 3 x 3 kernel without vertical stride and dilation up to
+                        `depthwise_rows` */
+    int64_t dst_row; /* from an output row to the next, in residual and dst */
 } vt_cpu_depthwise;
 
 /* Some neighbouring output pixels of one group of a convolution:
@@ -130,7 +136,8 @@ typedef struct vt_cpu_blend {
 
 /* Of map_kernels.c. */
 typedef struct vt_cpu_map_kernels {
-    void (*depthwise)(const vt_cpu_depthwise *row);
+    int depthwise_rows; /* output rows that a 3 x 3 kernel is best asked for at once */
+    void (*depthwise)(const vt_cpu_depthwise *rows);
     void (*group)(const vt_cpu_group *pixels);
     void (*multiply)(const vt_cpu_multiply *rows);
     void (*pool)(const vt_cpu_pool *row);

@@ -17,11 +17,11 @@
 enum { LANES = VF_LANES, GROUP = 7 /* divides the widths of 224 x 224 pictures */ };
 
 /* Vectors of channels in a block: with GROUP sums and seven weights each they fill the registers.
- */
+ * Or ROWS output rows of one vector under a 3 x 3 kernel. */
 #if defined(__AVX512F__) || defined(__aarch64__)
-enum { BLOCK = 2 };
+enum { BLOCK = 2, ROWS = 3 };
 #else
-enum { BLOCK = 1 };
+enum { BLOCK = 1, ROWS = 1 };
 #endif
 
 /* ---- depthwise ------------------------------------------------------------------------------- */
@@ -30,7 +30,7 @@ enum { BLOCK = 1 };
  * only `lanes` of the last vector exist. */
 typedef struct dw_sums {
     const float *sums;
-    int64_t pixels, first, step, channel;
+    int64_t row, pixels, first, step, channel;
     int block;
     int64_t lanes;
 } dw_sums;
@@ -44,7 +44,7 @@ VT_INLINE void finish_sums(const vt_activation act, const vt_cpu_depthwise *p, c
         vf scale = d.scale ? vf_load_some(d.scale, false, c, count) : vf_all(1.0f);
         vf shift = d.shift ? vf_load_some(d.shift, false, c, count) : (vf){0};
         for (int64_t i = 0; i < g.pixels; i++) {
-            int64_t at = (g.first + i * g.step) * d.pixel + c;
+            int64_t at = g.row * d.dst_row + (g.first + i * g.step) * d.pixel + c;
             vf x = vf_activate(act, vf_load(g.sums + (i * g.block + j) * LANES));
             if (d.scale) {
                 x = x * scale + shift;
@@ -125,6 +125,37 @@ VT_INLINE void group_row(const int width, const int stride, const int block, con
     }
 }
 
+/* Stores the sums of an output row. */
+VT_INLINE void end_row(const int block, const bool edge, const vt_cpu_depthwise *d,
+                       const dw_group *g, int row, int64_t channel, vf sum[GROUP][BLOCK])
+{
+    if (needs_finish(d)) {
+        float buffer[GROUP * BLOCK * LANES];
+#pragma GCC unroll 7
+        for (int p = 0; p < GROUP; p++) {
+#pragma GCC unroll 2
+            for (int j = 0; j < block; j++) {
+                vf_store(buffer + (p * block + j) * LANES, sum[p][j]);
+            }
+        }
+        finish(d,
+               &(dw_sums){buffer, row, g->outputs, g->first_out, g->step, channel, block, LANES});
+        return;
+    }
+    float *dst = (float *)d->dst + row * d->dst_row + g->first_out * d->pixel + channel;
+#pragma GCC unroll 7
+    for (int p = 0; p < GROUP; p++) {
+        if (!edge || p < g->outputs) {
+#pragma GCC unroll 2
+            for (int j = 0; j < block; j++) {
+                vf_store(dst + j * LANES, sum[p][j]);
+            }
+        }
+        dst += g->step * d->pixel;
+        KEEP_IN_REGISTER(dst);
+    }
+}
+
 VT_INLINE void group_block(const int width, const int stride, const int block, const bool edge,
                            const bool bf16, const vt_cpu_depthwise *d, const dw_group *g,
                            int64_t channel)
@@ -140,36 +171,65 @@ VT_INLINE void group_block(const int width, const int stride, const int block, c
     }
     const int64_t element = bf16 ? 2 : 4;
     const char *x = (const char *)d->src + (g->first_in * d->pixel + channel) * element;
-    const char *w = (const char *)(d->weights + channel);
     int64_t x_step = g->step * d->pixel * element, w_step = d->pixel * 4;
-    for (int ky = 0; ky < d->kernel_rows; ky++) {
+    const char *w = (const char *)(d->weights + channel) + d->first_row * width * w_step;
+    for (int ky = d->first_row; ky < d->end_row; ky++) {
         group_row(width, stride, block, edge, bf16, g, x, x_step, w, w_step, sum);
         x += d->row_step * element;
         w += width * w_step;
     }
-    if (needs_finish(d)) {
-        float buffer[GROUP * BLOCK * LANES];
+    end_row(block, edge, d, g, 0, channel, sum);
+}
+
+/* ROWS output rows of one vector of channels under a 3 x 3 kernel, whose weights stay in registers
+ * while every source row is read once. */
+VT_INLINE void rows_block(const bool edge, const bool bf16, const vt_cpu_depthwise *d,
+                          const dw_group *g, int64_t channel)
+{
+    vf sum[ROWS][GROUP][BLOCK], weight[3][3];
+    vf bias = d->bias ? vf_load(d->bias + channel) : (vf){0};
+#pragma GCC unroll 3
+    for (int r = 0; r < ROWS; r++) {
 #pragma GCC unroll 7
         for (int p = 0; p < GROUP; p++) {
-#pragma GCC unroll 2
-            for (int j = 0; j < block; j++) {
-                vf_store(buffer + (p * block + j) * LANES, sum[p][j]);
-            }
+            sum[r][p][0] = bias;
         }
-        finish(d, &(dw_sums){buffer, g->outputs, g->first_out, g->step, channel, block, LANES});
-        return;
     }
-    float *dst = (float *)d->dst + g->first_out * d->pixel + channel;
-#pragma GCC unroll 7
-    for (int p = 0; p < GROUP; p++) {
-        if (!edge || p < g->outputs) {
-#pragma GCC unroll 2
-            for (int j = 0; j < block; j++) {
-                vf_store(dst + j * LANES, sum[p][j]);
-            }
+#pragma GCC unroll 9
+    for (int k = 0; k < 9; k++) {
+        weight[k / 3][k % 3] = vf_load(d->weights + k * d->pixel + channel);
+    }
+    const int64_t element = bf16 ? 2 : 4, step = g->step * d->pixel * element;
+    const char *row = (const char *)d->src + (g->first_in * d->pixel + channel) * element;
+#pragma GCC unroll 5
+    for (int y = 0; y < ROWS + 2; y++) {
+        const char *x = row;
+        if (y < d->first_row || y >= d->end_row) {
+            continue;
         }
-        dst += g->step * d->pixel;
-        KEEP_IN_REGISTER(dst);
+#pragma GCC unroll 9
+        for (int i = 0; i < GROUP + 2; i++) {
+            if (!edge || (i >= g->begin && i < g->end)) {
+                vf in = bf16 ? vf_load_bf16((const uint16_t *)(const void *)x)
+                             : vf_load((const float *)(const void *)x);
+#pragma GCC unroll 21
+                for (int k = 0; k < ROWS * GROUP; k++) {
+                    int r = k / GROUP, p = k % GROUP, ky = y - r, kx = i - p;
+                    if (ky >= 0 && ky < 3 && kx >= 0 && kx < 3) {
+                        sum[r][p][0] += in * weight[ky][kx];
+                    }
+                }
+            }
+            x += step;
+            KEEP_IN_REGISTER(x);
+        }
+        row += d->row_step * element;
+    }
+#pragma GCC unroll 3
+    for (int r = 0; r < ROWS; r++) {
+        if (r < d->out_rows) {
+            end_row(1, edge, d, g, r, channel, sum[r]);
+        }
     }
 }
 
@@ -178,6 +238,12 @@ VT_INLINE void group_channels(const int width, const int stride, const bool edge
                               const vt_cpu_depthwise *d, const dw_group *g)
 {
     int64_t c = 0;
+    if (ROWS > 1 && width == 3 && stride == 1 && d->out_rows > 1) {
+        for (; c < d->channels; c += LANES) {
+            int64_t last = d->channels - LANES;
+            rows_block(edge, bf16, d, g, c < last ? c : last);
+        }
+    }
     for (; c + BLOCK * LANES <= d->channels; c += BLOCK * LANES) {
         group_block(width, stride, BLOCK, edge, bf16, d, g, c);
     }
@@ -222,13 +288,13 @@ VT_INLINE void pixel_block(const int block, const vt_cpu_depthwise *d, int64_t o
         int64_t count = j + 1 < block ? LANES : lanes;
         sum[j] = d->bias ? vf_load_some(d->bias, false, channel + j * LANES, count) : (vf){0};
     }
-    for (int ky = 0; ky < d->kernel_rows; ky++) {
+    for (int ky = d->first_row; ky < d->end_row; ky++) {
         for (int kx = 0; kx < d->kernel_w; kx++) {
             int64_t x = first + (int64_t)kx * d->dilation_w;
             if (x < 0 || x >= d->src_w) {
                 continue;
             }
-            int64_t at = ky * d->row_step + x * d->pixel + channel;
+            int64_t at = (ky - d->first_row) * d->row_step + x * d->pixel + channel;
             int64_t tap = ((int64_t)ky * d->kernel_w + kx) * d->pixel + channel;
             for (int j = 0; j < block; j++) {
                 int64_t count = j + 1 < block ? LANES : lanes;
@@ -240,7 +306,7 @@ VT_INLINE void pixel_block(const int block, const vt_cpu_depthwise *d, int64_t o
     for (int j = 0; j < block; j++) {
         vf_store(buffer + j * LANES, sum[j]);
     }
-    finish(d, &(dw_sums){buffer, 1, out, 1, channel, block, lanes});
+    finish(d, &(dw_sums){buffer, 0, 1, out, 1, channel, block, lanes});
 }
 
 static void row_pixels(const vt_cpu_depthwise *d)
@@ -462,6 +528,7 @@ static void blend(const vt_cpu_blend *b)
 }
 
 const vt_cpu_map_kernels VT_CPU_TABLE(vt_cpu_map_kernels_, VT_ISA_NAME) = {
+    .depthwise_rows = ROWS,
     .depthwise = depthwise,
     .group = group,
     .multiply = multiply,
