@@ -72,7 +72,7 @@ static __attribute__((noinline)) void finish(const vt_cpu_depthwise *d, const dw
 
 VT_INLINE bool needs_finish(const vt_cpu_depthwise *d)
 {
-    return d->act != VT_ACT_NONE || d->scale || d->residual || d->dst_bf16;
+    return d->act != VT_ACT_NONE || d->scale;
 }
 
 /* Outputs first_out, first_out + step, ...: `outputs` of them. Input i of a group is source pixel
@@ -125,7 +125,30 @@ VT_INLINE void group_row(const int width, const int stride, const int block, con
     }
 }
 
-/* Stores the sums of an output row. */
+/* The sums of an output row, and the residual where there is one, on their way to memory. */
+VT_INLINE void store_row(const int block, const bool edge, const bool added,
+                         const vt_cpu_depthwise *d, const dw_group *g, int row, int64_t channel,
+                         vf sum[GROUP][BLOCK])
+{
+    int64_t at = row * d->dst_row + g->first_out * d->pixel + channel;
+#pragma GCC unroll 7
+    for (int p = 0; p < GROUP; p++) {
+        if (!edge || p < g->outputs) {
+#pragma GCC unroll 2
+            for (int j = 0; j < block; j++) {
+                vf x = sum[p][j];
+                if (added) {
+                    x += vf_load_some(d->residual, d->residual_bf16, at + j * LANES, LANES);
+                }
+                vf_store_some(d->dst, d->dst_bf16, at + j * LANES, LANES, x);
+            }
+        }
+        at += g->step * d->pixel;
+        KEEP_IN_REGISTER(at);
+    }
+}
+
+/* Ends an output row. */
 VT_INLINE void end_row(const int block, const bool edge, const vt_cpu_depthwise *d,
                        const dw_group *g, int row, int64_t channel, vf sum[GROUP][BLOCK])
 {
@@ -142,17 +165,10 @@ VT_INLINE void end_row(const int block, const bool edge, const vt_cpu_depthwise 
                &(dw_sums){buffer, row, g->outputs, g->first_out, g->step, channel, block, LANES});
         return;
     }
-    float *dst = (float *)d->dst + row * d->dst_row + g->first_out * d->pixel + channel;
-#pragma GCC unroll 7
-    for (int p = 0; p < GROUP; p++) {
-        if (!edge || p < g->outputs) {
-#pragma GCC unroll 2
-            for (int j = 0; j < block; j++) {
-                vf_store(dst + j * LANES, sum[p][j]);
-            }
-        }
-        dst += g->step * d->pixel;
-        KEEP_IN_REGISTER(dst);
+    if (d->residual) {
+        store_row(block, edge, true, d, g, row, channel, sum);
+    } else {
+        store_row(block, edge, false, d, g, row, channel, sum);
     }
 }
 
