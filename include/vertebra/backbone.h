@@ -97,6 +97,7 @@ typedef struct vt_bind_settings {
     int classes;                   /* outputs of the head; 0: no head */
     int image_height, image_width; /* the size to build for (VT_WINDOW_TIMM, MaxViT) */
     vt_window_rule window_rule;    /* never AUTO */
+    float norm_eps;                /* of the publisher of the file, see vt_dialect; else 0 */
 } vt_bind_settings;
 
 /* One published configuration. */
@@ -128,6 +129,11 @@ typedef struct vt_rename {
     vt_file_order order;
 } vt_rename;
 
+/* For vt_dialect.ignored: what detection and segmentation files hold beside the backbone. */
+#define VT_DENSE_HEADS                                                                             \
+    "decode_head.*", "auxiliary_head.*", "auxiliary_head_*", "neck.*", "rpn_head.*", "roi_head.*", \
+        "bbox_head.*"
+
 /* One published naming. */
 typedef struct vt_dialect {
     const char *name;
@@ -135,7 +141,8 @@ typedef struct vt_dialect {
     const char *probe;          /* a pattern that a key of the file must match */
     const vt_rename *renames;   /* first match wins; ends with from = NULL */
     const char *const *ignored; /* patterns of keys that carry no parameter; ends with NULL */
-    vt_window_rule window_rule; /* what AUTO means for these files */
+    vt_window_rule window_rule; /* what AUTO means for these files; AUTO: PAD */
+    float norm_eps;             /* of the publisher's code where it differs from others; else 0 */
 } vt_dialect;
 
 /* What a variant must answer for golden weights and the golden picture (docs/testing.md). */

@@ -80,8 +80,8 @@ const char *vt_context_description(const vt_context *context);
  * device and threads reach for an element type, in GFLOP/s; 0 when it cannot be told. */
 double vt_context_peak(const vt_context *context, vt_dtype dtype);
 
-/* Measures in the same way at what rate this device and its threads copy large blocks of its memory,
- * in GB/s, bytes read and bytes written counted together; 0 when it cannot be told. */
+/* Measures in the same way at what rate this device and its threads copy large blocks of its
+ * memory, in GB/s, bytes read and bytes written counted together; 0 when it cannot be told. */
 double vt_context_copy_rate(const vt_context *context);
 
 /* "MAJOR.MINOR.PATCH" of the library in use. */

@@ -27,6 +27,8 @@ const vt_variant *vt_variant_find(const vt_context *context, const char *name,
 typedef struct vt_model_settings {
     vt_dtype dtype; /* VT_F32 (default) or VT_BF16: of the matrices and what only products read */
     vt_window_rule window_rule;
+    /* Of the layer norms, in families whose publishers differ; 0: that of the file's publisher. */
+    float norm_eps;
     /* The size to build for, which decides windows under VT_WINDOW_TIMM and in MaxViT; 0: the
      * variant's own. */
     int image_height, image_width;

@@ -38,6 +38,16 @@ typedef enum vt_crop_mode {
     VT_CROP_BORDER      /* fit inside, pad with the mean colour */
 } vt_crop_mode;
 
+/* Mean and standard deviation of ImageNet's channels, for vt_preprocess. */
+#define VT_IMAGENET_MEAN                                                                           \
+    {                                                                                              \
+        0.485f, 0.456f, 0.406f                                                                     \
+    }
+#define VT_IMAGENET_STD                                                                            \
+    {                                                                                              \
+        0.229f, 0.224f, 0.225f                                                                     \
+    }
+
 /* One evaluation transform. */
 typedef struct vt_preprocess {
     int height, width;  /* of the network's input */

@@ -194,24 +194,22 @@ CONFIG(xlarge, 256, .depths = SMALL);
 static const convnext_config xxlarge = {.dims = DIMS(384), .eps = 1e-5f, .depths = {3, 4, 30, 3}};
 static const convnext_config xxlarge_clip = {.dims = DIMS(384), .eps = 1e-5f, .depths = {3, 4, 30, 3}, .projection = true};
 
-#define IMAGENET_MEAN {0.485f, 0.456f, 0.406f}
-#define IMAGENET_STD {0.229f, 0.224f, 0.225f}
-#define OPENAI_MEAN {0.48145466f, 0.4578275f, 0.40821073f}
-#define OPENAI_STD {0.26862954f, 0.26130258f, 0.27577711f}
+#define VT_OPENAI_MEAN {0.48145466f, 0.4578275f, 0.40821073f}
+#define VT_OPENAI_STD {0.26862954f, 0.26130258f, 0.27577711f}
 #define APACHE "Apache-2.0"
 #define DINOV3 "DINOv3"
 #define FAIR_NC "FAIR noncommercial research"
 #define ROW(id, where, cfg, size, pct, mode, colours, outputs, rights)                             \
     {.name = id, .config = &cfg,                                                                   \
      .preprocess = {.height = size, .width = size, .crop_pct = pct, .crop_mode = VT_CROP_##mode,   \
-                    .filter = VT_FILTER_BICUBIC, .mean = colours##_MEAN, .std = colours##_STD},        \
+                    .filter = VT_FILTER_BICUBIC, .mean = VT_##colours##_MEAN, .std = VT_##colours##_STD},        \
      .classes = outputs, .checkpoint = "https://huggingface.co/timm/" where, .license = rights}
 #define PLAIN(arch, tag, ...) ROW(arch, arch "." tag, __VA_ARGS__)
 #define TAGGED(arch, tag, ...) ROW(arch "." tag, arch "." tag, __VA_ARGS__)
 #define TORCHVISION(arch, cfg, shorter)                                                            \
     {.name = arch ".tv_in1k", .config = &cfg,                                                      \
      .preprocess = {.height = 224, .width = 224, .crop_pct = 1.0, .resize_shorter = shorter,       \
-                    .filter = VT_FILTER_BILINEAR, .mean = IMAGENET_MEAN, .std = IMAGENET_STD},     \
+                    .filter = VT_FILTER_BILINEAR, .mean = VT_IMAGENET_MEAN, .std = VT_IMAGENET_STD},     \
      .classes = 1000, .checkpoint = "https://download.pytorch.org/models (torchvision's " arch ")",\
      .license = "BSD-3-Clause"}
 static const vt_variant variants[] = {
@@ -394,12 +392,7 @@ static const vt_rename open_clip_renames[] = {
 /* "norms." and "projectors." are heads of a training by distillation; the last two lines the text
  * side of CLIP */
 static const char *const ignored[] = {
-    "decode_head.*",
-    "auxiliary_head.*",
-    "auxiliary_head_*",
-    "neck.*",
-    "rpn_head.*",
-    "roi_head.*",
+    VT_DENSE_HEADS,
     "norms.*",
     "projectors.*",
     "transformer.*",
@@ -414,18 +407,43 @@ static const char *const ignored[] = {
 };
 
 static const vt_dialect dialects[] = {
-    {"open clip", NULL, "visual.trunk.stem.*", open_clip_renames, ignored, VT_WINDOW_PAD},
-    {"timm", NULL, "stages.#.blocks.*", timm_renames, ignored, VT_WINDOW_PAD},
-    {"mmpretrain", NULL, "head.fc.weight", mmpretrain_renames, ignored, VT_WINDOW_PAD},
-    {"mmdetection/mmsegmentation", NULL, "backbone.stages.#.#.depthwise_conv.*", mm_renames,
-     ignored, VT_WINDOW_MM},
-    {"authors' dense forks", NULL, "backbone.downsample_layers.*", fork_renames, ignored,
-     VT_WINDOW_MM},
-    {"authors", NULL, "downsample_layers.*", official_renames, ignored, VT_WINDOW_PAD},
-    {"torchvision", NULL, "features.#.#.layer_scale", torchvision_renames, ignored, VT_WINDOW_PAD},
-    {"hugging face backbone", NULL, "backbone.encoder.stages.*", hf_backbone_renames, ignored,
-     VT_WINDOW_PAD},
-    {"hugging face", "convnext.", "encoder.stages.*", hf_renames, ignored, VT_WINDOW_PAD},
+    {.name = "open clip",
+     .probe = "visual.trunk.stem.*",
+     .renames = open_clip_renames,
+     .ignored = ignored},
+    {.name = "timm",
+     .probe = "stages.#.blocks.*",
+     .renames = timm_renames,
+     .ignored = ignored},
+    {.name = "mmpretrain",
+     .probe = "head.fc.weight",
+     .renames = mmpretrain_renames,
+     .ignored = ignored},
+    {.name = "mmdetection/mmsegmentation",
+     .probe = "backbone.stages.#.#.depthwise_conv.*",
+     .renames = mm_renames,
+     .ignored = ignored},
+    {.name = "authors' dense forks",
+     .probe = "backbone.downsample_layers.*",
+     .renames = fork_renames,
+     .ignored = ignored},
+    {.name = "authors",
+     .probe = "downsample_layers.*",
+     .renames = official_renames,
+     .ignored = ignored},
+    {.name = "torchvision",
+     .probe = "features.#.#.layer_scale",
+     .renames = torchvision_renames,
+     .ignored = ignored},
+    {.name = "hugging face backbone",
+     .probe = "backbone.encoder.stages.*",
+     .renames = hf_backbone_renames,
+     .ignored = ignored},
+    {.name = "hugging face",
+     .prefix = "convnext.",
+     .probe = "encoder.stages.*",
+     .renames = hf_renames,
+     .ignored = ignored},
     {0},
 };
 

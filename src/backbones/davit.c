@@ -204,8 +204,8 @@ static const davit_config huge_fl = {.dim = 256, .pairs = LONG, .window = 12, .f
 #define VARIANT(id, cfg, size, pct, mode, outputs, where)                                          \
     {.name = id, .config = &cfg,                                                                   \
      .preprocess = {.height = size, .width = size, .crop_pct = pct, .crop_mode = mode,             \
-                    .filter = VT_FILTER_BICUBIC, .mean = {0.485f, 0.456f, 0.406f},                 \
-                    .std = {0.229f, 0.224f, 0.225f}},                                              \
+                    .filter = VT_FILTER_BICUBIC, .mean = VT_IMAGENET_MEAN,                 \
+                    .std = VT_IMAGENET_STD},                                              \
      .classes = outputs, .checkpoint = where, .license = "MIT"}
 #define HUB(name) "https://huggingface.co/" name
 #define NONE "none published"
@@ -292,12 +292,7 @@ static const vt_rename hf_renames[] = {
 };
 
 static const char *const ignored[] = {
-    "decode_head.*",
-    "auxiliary_head.*",
-    "neck.*",
-    "rpn_head.*",
-    "roi_head.*",
-    "bbox_head.*",
+    VT_DENSE_HEADS,
     /* what Florence-2 has beside the tower */
     "language_model.*",
     "image_projection",
@@ -312,12 +307,33 @@ static const char *const ignored[] = {
 };
 
 static const vt_dialect dialects[] = {
-    {"florence-2", "vision_tower.", "convs.0.proj.*", florence_renames, ignored, VT_WINDOW_PAD},
-    {"hugging face", "model.vision_tower.", "convs.0.conv.*", hf_renames, ignored, VT_WINDOW_PAD},
-    {"hugging face", "vision_tower.", "convs.0.conv.*", hf_renames, ignored, VT_WINDOW_PAD},
-    {"authors' dense forks", NULL, "backbone.main_blocks.*", fork_renames, ignored, VT_WINDOW_MM},
-    {"authors", NULL, "main_blocks.*", official_renames, ignored, VT_WINDOW_PAD},
-    {"timm", NULL, "stages.#.blocks.*", timm_renames, ignored, VT_WINDOW_PAD},
+    {.name = "florence-2",
+     .prefix = "vision_tower.",
+     .probe = "convs.0.proj.*",
+     .renames = florence_renames,
+     .ignored = ignored},
+    {.name = "hugging face",
+     .prefix = "model.vision_tower.",
+     .probe = "convs.0.conv.*",
+     .renames = hf_renames,
+     .ignored = ignored},
+    {.name = "hugging face",
+     .prefix = "vision_tower.",
+     .probe = "convs.0.conv.*",
+     .renames = hf_renames,
+     .ignored = ignored},
+    {.name = "authors' dense forks",
+     .probe = "backbone.main_blocks.*",
+     .renames = fork_renames,
+     .ignored = ignored},
+    {.name = "authors",
+     .probe = "main_blocks.*",
+     .renames = official_renames,
+     .ignored = ignored},
+    {.name = "timm",
+     .probe = "stages.#.blocks.*",
+     .renames = timm_renames,
+     .ignored = ignored},
     {0},
 };
 

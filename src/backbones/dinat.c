@@ -306,7 +306,7 @@ static const cycle every_other[] = {{2, {1, 2}}};
     {.name = id, .config = cfg,                                                                    \
      .preprocess = {.height = rows, .width = cols, .crop_pct = pct, .crop_mode = mode,             \
                     .filter = VT_FILTER_BICUBIC,                                                   \
-                    .mean = {0.485f, 0.456f, 0.406f}, .std = {0.229f, 0.224f, 0.225f}},            \
+                    .mean = VT_IMAGENET_MEAN, .std = VT_IMAGENET_STD},            \
      .classes = outputs, .checkpoint = "https://shi-labs.com/projects/" where, .license = "MIT"}
 #define CLS_224(id, outputs, where, cfg)                                                           \
     VARIANT(id, cfg, 224, 224, 0.875, VT_CROP_CENTER, outputs, where)
@@ -402,21 +402,29 @@ static const vt_rename hf_renames[] = {
 };
 
 static const char *const ignored[] = {
+    VT_DENSE_HEADS,
     "*relative_position_index",
-    "decode_head.*",
-    "auxiliary_head.*",
-    "neck.*",
-    "rpn_head.*",
-    "roi_head.*",
     "sem_seg_head.*",
     "criterion.*",
     NULL,
 };
 
 static const vt_dialect dialects[] = {
-    {"hugging face", "dinat.", "encoder.levels.#.layers.*", hf_renames, ignored, VT_WINDOW_PAD},
-    {"hugging face", "nat.", "encoder.levels.#.layers.*", hf_renames, ignored, VT_WINDOW_PAD},
-    {"authors", "backbone.", "patch_embed.*", authors_renames, ignored, VT_WINDOW_PAD},
+    {.name = "hugging face",
+     .prefix = "dinat.",
+     .probe = "encoder.levels.#.layers.*",
+     .renames = hf_renames,
+     .ignored = ignored},
+    {.name = "hugging face",
+     .prefix = "nat.",
+     .probe = "encoder.levels.#.layers.*",
+     .renames = hf_renames,
+     .ignored = ignored},
+    {.name = "authors",
+     .prefix = "backbone.",
+     .probe = "patch_embed.*",
+     .renames = authors_renames,
+     .ignored = ignored},
     {0},
 };
 

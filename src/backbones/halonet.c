@@ -306,7 +306,7 @@ static const halo_config halonet_h1 = {
     .mid = {64, 128, 256, 512}, .heads = ALL(8), .block = 8, .halo = 3,
     .first_stride = 1, .act = VT_ACT_RELU, .first_attention = 4};
 
-#define IMAGENET .mean = {0.485f, 0.456f, 0.406f}, .std = {0.229f, 0.224f, 0.225f}
+#define IMAGENET .mean = VT_IMAGENET_MEAN, .std = VT_IMAGENET_STD
 #define HALF     .mean = {0.5f, 0.5f, 0.5f}, .std = {0.5f, 0.5f, 0.5f}
 #define HUB(name) "https://huggingface.co/timm/" name
 #define VARIANT(id, size, pct, where, ...)                                                         \
@@ -329,7 +329,10 @@ static const vt_variant variants[] = {
 static const vt_rename timm_renames[] = {{.from = "*", .to = "*"}, {0}};
 static const char *const ignored[] = {"*num_batches_tracked", NULL};
 static const vt_dialect dialects[] = {
-    {"timm", NULL, "stages.3.1.self_attn.kv.weight", timm_renames, ignored, VT_WINDOW_PAD},
+    {.name = "timm",
+     .probe = "stages.3.1.self_attn.kv.weight",
+     .renames = timm_renames,
+     .ignored = ignored},
     {0},
 };
 

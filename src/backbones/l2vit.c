@@ -215,7 +215,7 @@ static const l2vit_config base_384 = {128, DEEP, HEADS_128, 12};
     {.name = id, .config = &cfg,                                                                   \
      .preprocess = {.height = size, .width = size, .crop_pct = pct, .crop_mode = mode,             \
                     .filter = VT_FILTER_BICUBIC,                                                   \
-                    .mean = {0.485f, 0.456f, 0.406f}, .std = {0.229f, 0.224f, 0.225f}},            \
+                    .mean = VT_IMAGENET_MEAN, .std = VT_IMAGENET_STD},            \
      .classes = outputs, .license = "MIT",                                                         \
      .checkpoint = "https://github.com/ChuanyangZheng/L2ViT/releases/download/v1.0/L2ViT-" where}
 static const vt_variant variants[] = {
@@ -233,13 +233,17 @@ static const vt_variant variants[] = {
 static const vt_rename authors_renames[] = {{.from = "*", .to = "*"}, {0}};
 
 static const char *const ignored[] = {
-    "*num_batches_tracked", "decode_head.*", "auxiliary_head.*", "neck.*",
-    "rpn_head.*",           "roi_head.*",    "bbox_head.*",      NULL,
+    VT_DENSE_HEADS,
+    "*num_batches_tracked",
+    NULL,
 };
 
 static const vt_dialect dialects[] = {
-    {"authors", "backbone.", "downsample_layers.0.proj.proj.0.*", authors_renames, ignored,
-     VT_WINDOW_PAD},
+    {.name = "authors",
+     .prefix = "backbone.",
+     .probe = "downsample_layers.0.proj.proj.0.*",
+     .renames = authors_renames,
+     .ignored = ignored},
     {0},
 };
 

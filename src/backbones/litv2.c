@@ -179,7 +179,7 @@ static void litv2_forward(vt_builder *b, const void *network)
     {.name = id, .config = cfg,                                                                    \
      .preprocess = {.height = rows, .width = cols, .crop_pct = pct, .crop_mode = mode,             \
                     .filter = VT_FILTER_BICUBIC,                                                   \
-                    .mean = {0.485f, 0.456f, 0.406f}, .std = {0.229f, 0.224f, 0.225f}},            \
+                    .mean = VT_IMAGENET_MEAN, .std = VT_IMAGENET_STD},            \
      .classes = outputs, .license = "Apache-2.0",                                                  \
      .checkpoint = "https://github.com/ziplab/LITv2/releases/download/" where}
 #define CLS(id, where, cfg) VARIANT(id, cfg, 224, 224, 0.875, VT_CROP_CENTER, 1000, where)
@@ -207,13 +207,17 @@ static const vt_variant variants[] = {
 static const vt_rename authors_renames[] = {{.from = "*", .to = "*"}, {0}};
 
 static const char *const ignored[] = {
-    "*num_batches_tracked", "decode_head.*", "auxiliary_head.*", "neck.*",
-    "rpn_head.*",           "roi_head.*",    "bbox_head.*",      NULL,
+    VT_DENSE_HEADS,
+    "*num_batches_tracked",
+    NULL,
 };
 
 static const vt_dialect dialects[] = {
-    {"authors", "backbone.", "layers.0.downsample.dconv.weight", authors_renames, ignored,
-     VT_WINDOW_PAD},
+    {.name = "authors",
+     .prefix = "backbone.",
+     .probe = "layers.0.downsample.dconv.weight",
+     .renames = authors_renames,
+     .ignored = ignored},
     {0},
 };
 

@@ -149,8 +149,6 @@ static const maxvit_config large = {128, 128, {2, 6, 14, 2}};
 static const maxvit_config xlarge = {192, 192, {2, 6, 14, 2}};
 
 /* clang-format off */
-#define IMAGENET_MEAN {0.485f, 0.456f, 0.406f}
-#define IMAGENET_STD  {0.229f, 0.224f, 0.225f}
 #define HALF          {0.5f, 0.5f, 0.5f}
 #define HUB(name) "https://huggingface.co/timm/" name
 #define VARIANT(id, cfg, outputs, where, ...)                                                      \
@@ -158,7 +156,7 @@ static const maxvit_config xlarge = {192, 192, {2, 6, 14, 2}};
      .classes = outputs, .checkpoint = HUB(where), .license = "Apache-2.0"}
 /* 224 pixels, ImageNet-1k */
 #define AT_224(id, cfg) VARIANT(id, cfg, 1000, id ".in1k", .height = 224, .width = 224,            \
-                                .crop_pct = 0.95, .mean = IMAGENET_MEAN, .std = IMAGENET_STD)
+                                .crop_pct = 0.95, .mean = VT_IMAGENET_MEAN, .std = VT_IMAGENET_STD)
 /* 224 pixels, ImageNet-21k */
 #define AT_224_21K(id, cfg, where) VARIANT(id, cfg, 21843, where, .height = 224, .width = 224,     \
                                            .crop_pct = 0.95, .mean = HALF, .std = HALF)
@@ -199,8 +197,10 @@ static const vt_variant variants[] = {
 static const vt_rename timm_renames[] = {{.from = "*", .to = "*"}, {0}};
 static const char *const ignored[] = {"*num_batches_tracked", NULL};
 static const vt_dialect dialects[] = {
-    {"timm", NULL, "stages.#.blocks.#.attn_grid.attn.qkv.weight", timm_renames, ignored,
-     VT_WINDOW_PAD},
+    {.name = "timm",
+     .probe = "stages.#.blocks.#.attn_grid.attn.qkv.weight",
+     .renames = timm_renames,
+     .ignored = ignored},
     {0},
 };
 

@@ -185,20 +185,18 @@ static const swin_config v2_large_12to16 = {
 static const swin_config v2_large_12to24 = {
     192, SMALL, HEADS_192, ALL(24), true, {12, 12, 12, 6}};
 
-#define IMAGENET_MEAN {0.485f, 0.456f, 0.406f}
-#define IMAGENET_STD {0.229f, 0.224f, 0.225f}
 
 /* clang-format off */
 #define VARIANT(id, cfg, size, pct, outputs, where)                                                \
     {.name = id, .config = &cfg,                                                                   \
      .preprocess = {.height = size, .width = size, .crop_pct = pct, .filter = VT_FILTER_BICUBIC,   \
-                    .mean = IMAGENET_MEAN, .std = IMAGENET_STD},                                   \
+                    .mean = VT_IMAGENET_MEAN, .std = VT_IMAGENET_STD},                                   \
      .classes = outputs, .checkpoint = where, .license = "MIT"}
 #define HUB(name) "https://huggingface.co/timm/" name
 static const vt_variant variants[] = {
     {.name = "swin_nano_patch4_window7_224", .config = &nano,
      .preprocess = {.height = 224, .width = 224, .crop_pct = 0.9, .filter = VT_FILTER_BICUBIC,
-                    .mean = IMAGENET_MEAN, .std = IMAGENET_STD},
+                    .mean = VT_IMAGENET_MEAN, .std = VT_IMAGENET_STD},
      .classes = 1000, .checkpoint = "weights/swin_nano_objects.safetensors",
      .license = "see weights/LICENSE.swin_nano_objects.txt"},
     VARIANT("swin_tiny_patch4_window7_224", tiny, 224, 0.9, 1000, HUB("swin_tiny_patch4_window7_224.ms_in1k")),
@@ -340,23 +338,48 @@ static const vt_rename mm_renames[] = {
 };
 
 static const char *const ignored[] = {
-    "*relative_position_index", "*attn_mask",           "*relative_coords_table",
-    "*num_batches_tracked",     "decode_head.*",        "auxiliary_head.*",
-    "neck.*",                   "rpn_head.*",           "roi_head.*",
-    "*attn.k_bias",             NULL,
+    VT_DENSE_HEADS,
+    "*relative_position_index",
+    "*attn_mask",
+    "*relative_coords_table",
+    "*num_batches_tracked",
+    "*attn.k_bias",
+    NULL,
 };
 
 static const vt_dialect dialects[] = {
-    {"hugging face v2", "swinv2.", "encoder.layers.0.blocks.0.attention.self.logit_scale",
-     hf_v2_renames, ignored, VT_WINDOW_PAD},
-    {"hugging face", "swin.", "encoder.layers.#.blocks.*", hf_renames, ignored, VT_WINDOW_PAD},
-    {"mmdetection/mmsegmentation", NULL, "backbone.stages.#.blocks.*", mm_renames, ignored,
-     VT_WINDOW_MM},
-    {"authors' dense forks", NULL, "backbone.layers.#.blocks.*", fork_renames, ignored,
-     VT_WINDOW_MM},
-    {"torchvision", NULL, "features.1.0.*", torchvision_renames, ignored, VT_WINDOW_PAD},
-    {"authors", NULL, "layers.0.downsample.*", official_renames, ignored, VT_WINDOW_PAD},
-    {"timm", NULL, "layers.0.blocks.*", timm_renames, ignored, VT_WINDOW_PAD},
+    {.name = "hugging face v2",
+     .prefix = "swinv2.",
+     .probe = "encoder.layers.0.blocks.0.attention.self.logit_scale",
+     .renames = hf_v2_renames,
+     .ignored = ignored},
+    {.name = "hugging face",
+     .prefix = "swin.",
+     .probe = "encoder.layers.#.blocks.*",
+     .renames = hf_renames,
+     .ignored = ignored},
+    {.name = "mmdetection/mmsegmentation",
+     .probe = "backbone.stages.#.blocks.*",
+     .renames = mm_renames,
+     .ignored = ignored,
+     .window_rule = VT_WINDOW_MM},
+    {.name = "authors' dense forks",
+     .probe = "backbone.layers.#.blocks.*",
+     .renames = fork_renames,
+     .ignored = ignored,
+     .window_rule = VT_WINDOW_MM},
+    {.name = "torchvision",
+     .probe = "features.1.0.*",
+     .renames = torchvision_renames,
+     .ignored = ignored},
+    {.name = "authors",
+     .probe = "layers.0.downsample.*",
+     .renames = official_renames,
+     .ignored = ignored},
+    {.name = "timm",
+     .probe = "layers.0.blocks.*",
+     .renames = timm_renames,
+     .ignored = ignored},
     {0},
 };
 

@@ -135,8 +135,7 @@ static void van_bind(vt_binder *b, const vt_variant *variant, const vt_bind_sett
 {
     van_network *net = network;
     const van_config *c = net->config = variant->config;
-    /* the authors' segmentation code and mmpretrain take another eps; their namings say MM */
-    float eps = s->window_rule == VT_WINDOW_MM ? 1e-5f : 1e-6f;
+    float eps = s->norm_eps > 0.0f ? s->norm_eps : 1e-6f;
     for (int i = 0; i < STAGES; i++) {
         bind_stage(b, c, i, eps, &net->stages[i]);
     }
@@ -200,8 +199,8 @@ static const van_config b6 = {{96, 192, 384, 768}, {6, 6, 90, 6}};
 #define IN22K(id, cfg, size, pct, mode, outputs)                                                   \
     {.name = id, .config = &cfg,                                                                   \
      .preprocess = {.height = size, .width = size, .crop_pct = pct, .crop_mode = mode,             \
-                    .filter = VT_FILTER_BICUBIC, .mean = {0.485f, 0.456f, 0.406f},                 \
-                    .std = {0.229f, 0.224f, 0.225f}},                                              \
+                    .filter = VT_FILTER_BICUBIC, .mean = VT_IMAGENET_MEAN,                 \
+                    .std = VT_IMAGENET_STD},                                              \
      .classes = outputs, .checkpoint = DRIVE, .license = LICENCE}
 #define LARGE(id, cfg)                                                                             \
     IN22K(id, cfg, 224, 0.875, VT_CROP_CENTER, 1000),                                              \
@@ -264,14 +263,32 @@ static const vt_rename mm_renames[] = {
 
 /* Hugging Face's files hold a norm of the last map that no code applies */
 static const char *const ignored[] = {
-    "*num_batches_tracked", "layernorm.*", "decode_head.*", "auxiliary_head.*", "neck.*", NULL,
+    VT_DENSE_HEADS,
+    "*num_batches_tracked",
+    "layernorm.*",
+    NULL,
 };
 
 static const vt_dialect dialects[] = {
-    {"mmpretrain", NULL, "backbone.blocks#.#.*", mm_renames, ignored, VT_WINDOW_MM},
-    {"authors' dense forks", NULL, "backbone.block#.#.*", fork_renames, ignored, VT_WINDOW_MM},
-    {"hugging face", "van.", "encoder.stages.#.layers.*", hf_renames, ignored, VT_WINDOW_PAD},
-    {"authors", NULL, "block#.#.layer_scale_1", official_renames, ignored, VT_WINDOW_PAD},
+    {.name = "mmpretrain",
+     .probe = "backbone.blocks#.#.*",
+     .renames = mm_renames,
+     .ignored = ignored,
+     .norm_eps = 1e-5f},
+    {.name = "authors' dense forks",
+     .probe = "backbone.block#.#.*",
+     .renames = fork_renames,
+     .ignored = ignored,
+     .norm_eps = 1e-5f},
+    {.name = "hugging face",
+     .prefix = "van.",
+     .probe = "encoder.stages.#.layers.*",
+     .renames = hf_renames,
+     .ignored = ignored},
+    {.name = "authors",
+     .probe = "block#.#.layer_scale_1",
+     .renames = official_renames,
+     .ignored = ignored},
     {0},
 };
 

@@ -143,13 +143,15 @@ static vt_status bind_network(vt_model *m, const vt_renamed *renamed,
 {
     const vt_allocator *allocator = vt_context_allocator(m->context);
     const vt_preprocess *native = &m->variant->preprocess;
+    const vt_dialect none = {0}, *dialect = renamed ? renamed->dialect : &none;
     vt_bind_settings s = {
         .classes = m->classes,
         .image_height = settings->image_height ? settings->image_height : native->height,
         .image_width = settings->image_width ? settings->image_width : native->width,
-        .window_rule = settings->window_rule};
+        .window_rule = settings->window_rule ? settings->window_rule : dialect->window_rule,
+        .norm_eps = settings->norm_eps > 0 ? settings->norm_eps : dialect->norm_eps};
     if (s.window_rule == VT_WINDOW_AUTO) {
-        s.window_rule = renamed ? renamed->dialect->window_rule : VT_WINDOW_PAD;
+        s.window_rule = VT_WINDOW_PAD;
     }
     m->network = vt_alloc_zero(allocator, 1, m->family->network_size);
     if (!m->network || vt_binder_init(&m->binder, allocator) != VT_OK) {

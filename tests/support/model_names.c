@@ -76,7 +76,7 @@ static void check_one(const json_t *naming, int height, int width)
                      .height = height,
                      .width = width};
     vt_context *context = test_context("ref");
-    vt_window_rule rule = dialect_of(context, naming)->window_rule;
+    const vt_dialect *rules = dialect_of(context, naming);
     vt_context_destroy(&context);
     const char *maps[] = {"C2", "C3", "C4", "C5", NULL};
     model_writer all = naming_canonical(k.model), file = {0};
@@ -86,7 +86,7 @@ static void check_one(const json_t *naming, int height, int width)
     bool head = json_is_true(fixture_member(naming, "head"));
     k.outputs = head ? outputs : maps;
     fixture_rename(&file, &all, naming);
-    check_naming_under(&k, rule, &file, &canonical);
+    check_naming_under(&k, rules, &file, &canonical);
     writer_clear(&all);
     writer_clear(&file);
     writer_clear(&canonical);

@@ -107,12 +107,14 @@ static void files_close(files *f)
     vt_context_destroy(&f->context);
 }
 
-static vt_model *load(files *f, const model_writer *w, const char *name, vt_window_rule rule,
+/* `as`: loads it by the rules of that naming, NULL: by its own. */
+static vt_model *load(files *f, const model_writer *w, const char *name, const vt_dialect *as,
                       vt_status want, vt_error *error)
 {
     vt_model *model = NULL;
     vt_model_settings settings = vt_model_settings_default();
-    settings.window_rule = rule;
+    settings.window_rule = as ? as->window_rule : VT_WINDOW_AUTO;
+    settings.norm_eps = as ? as->norm_eps : 0;
     writer_save(w, f->path, NULL);
     f->warnings[0] = '\0';
     expect_status(vt_model_load(&model, f->context, name, f->path, &settings, error), want, error);
@@ -135,17 +137,17 @@ static void same_outputs(const naming_case *k, const vt_model *got, const vt_mod
 
 void check_naming(const naming_case *k, model_writer *file, const model_writer *canonical)
 {
-    check_naming_under(k, VT_WINDOW_AUTO, file, canonical);
+    check_naming_under(k, NULL, file, canonical);
 }
 
-void check_naming_under(const naming_case *k, vt_window_rule rule, model_writer *file,
+void check_naming_under(const naming_case *k, const vt_dialect *rules, model_writer *file,
                         const model_writer *canonical)
 {
     files f;
     vt_error error = {0};
     files_open(&f);
-    vt_model *want = load(&f, canonical, k->model, rule, VT_OK, &error);
-    vt_model *got = load(&f, file, k->model, VT_WINDOW_AUTO, VT_OK, &error);
+    vt_model *want = load(&f, canonical, k->model, rules, VT_OK, &error);
+    vt_model *got = load(&f, file, k->model, NULL, VT_OK, &error);
     assert_string_equal(vt_model_dialect(got), k->dialect);
     assert_string_equal(f.warnings, "");
     same_outputs(k, got, want);
@@ -153,14 +155,14 @@ void check_naming_under(const naming_case *k, vt_window_rule rule, model_writer 
     vt_model_destroy(&want);
 
     writer_add(file, "something.else", 1, (int64_t[]){2}, calloc(2, sizeof(float)));
-    got = load(&f, file, k->model, VT_WINDOW_AUTO, VT_OK, &error);
+    got = load(&f, file, k->model, NULL, VT_OK, &error);
     if (!strstr(f.warnings, "1 tensor")) {
         fail_msg("%s: no warning about one tensor: '%s'", k->model, f.warnings);
     }
     vt_model_destroy(&got);
 
     writer_remove(file, k->key);
-    assert_null(load(&f, file, k->model, VT_WINDOW_AUTO, VT_ERR_MISMATCH, &error));
+    assert_null(load(&f, file, k->model, NULL, VT_ERR_MISMATCH, &error));
     expect_error(VT_ERR_MISMATCH, VT_ERR_MISMATCH, &error, k->canonical);
     expect_error(VT_ERR_MISMATCH, VT_ERR_MISMATCH, &error, "something.else");
     files_close(&f);

@@ -26,12 +26,13 @@ model_writer naming_prefixed(const model_writer *from, const char *prefix,
 void naming_add_norms(model_writer *w, const char *prefix, int width);
 
 /* Loads `file` (its tensors may be changed afterwards): the network gives the bits of the one whose
- * canonical tensors are `canonical`, without a warning. A tensor more is a warning about one; a
- * tensor less is an error that names it. */
+ * canonical tensors are `canonical`, without a warning. A tensor more
+ * is a warning about one; a tensor less is an error that names it. */
 void check_naming(const naming_case *k, model_writer *file, const model_writer *canonical);
 
-/* The same where the naming asks for a rule that the canonical file is then loaded with. */
-void check_naming_under(const naming_case *k, vt_window_rule rule, model_writer *file,
+/* The same where the naming asks for more than names: the canonical file is then loaded by its
+ * rules too. */
+void check_naming_under(const naming_case *k, const vt_dialect *rules, model_writer *file,
                         const model_writer *canonical);
 
 #endif

@@ -118,8 +118,12 @@ static const vt_rename split_renames[] = {
 static const vt_rename plain_renames[] = {{.from = "*", .to = "*"}, {0}};
 static const char *const ignored[] = {"*.relative_position_index", NULL};
 static const vt_dialect dialects[] = {
-    {"split", NULL, "model.patch_embed.*", split_renames, ignored, VT_WINDOW_MM},
-    {"plain", NULL, "patch_embed.*", plain_renames, ignored, VT_WINDOW_PAD},
+    {.name = "split",
+     .probe = "model.patch_embed.*",
+     .renames = split_renames,
+     .ignored = ignored,
+     .window_rule = VT_WINDOW_MM},
+    {.name = "plain", .probe = "patch_embed.*", .renames = plain_renames, .ignored = ignored},
     {0},
 };
 
