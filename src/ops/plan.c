@@ -15,7 +15,9 @@ static bool is_operand(const vt_record *r, int k)
     switch (r->kind) {
     case VT_OP_LINEAR: return k == 0 && r->as.linear.norm_place != VT_NORM_INPUT;
     case VT_OP_CONV2D: return k == 0;
-    case VT_OP_ATTENTION: return r->as.attention.pattern.kind == VT_PATTERN_WINDOW;
+    case VT_OP_ATTENTION:
+    case VT_OP_LINEAR_ATTENTION:
+    case VT_OP_CHANNEL_ATTENTION: return true;
     default: return false;
     }
 }
@@ -38,10 +40,14 @@ static bool passes_on(const vt_record *r, int k)
 
 static bool can_be_half(const vt_record *r)
 {
-    bool product =
-        r->kind == VT_OP_LINEAR || r->kind == VT_OP_CONV2D ||
-        (r->kind == VT_OP_ATTENTION && r->as.attention.pattern.kind == VT_PATTERN_WINDOW);
-    return product || passes_on(r, 0);
+    switch (r->kind) {
+    case VT_OP_LINEAR:
+    case VT_OP_CONV2D:
+    case VT_OP_ATTENTION:
+    case VT_OP_LINEAR_ATTENTION:
+    case VT_OP_CHANNEL_ATTENTION: return true;
+    default: return passes_on(r, 0);
+    }
 }
 
 /* Whether nothing that reads the result of `writer` wants it in f32. The types of later results are

@@ -114,7 +114,26 @@ typedef struct attention_with {
     vt_roll roll;
     bool bias, cosine, pad;
     bool separate; /* three maps, channels that nobody reads */
+    vt_pattern_kind kind;
+    int dilation[2], stride[2], halo[2];
+    int keys[2];   /* size of the key map where it is another one */
+    bool relative; /* tables of rows and columns */
 } attention_with;
+
+/* Two maps: the keys may be of another size than the queries. */
+static void build_two_maps(op_case *c, const op_entry *e, vt_shape s, vt_attention *p)
+{
+    const attention_with *k = e->with;
+    int v_width = k->v_width > 0 ? k->v_width : k->width;
+    s.c = k->heads * k->width + 8;
+    p->q = (vt_heads){op_map(c, s, e->mean, 2), 8, k->width};
+    s.h = k->keys[0];
+    s.w = k->keys[1];
+    s.c = k->heads * (k->width + v_width);
+    p->k = (vt_heads){op_map(c, s, 0, 2), 0, k->width};
+    p->v = (vt_heads){p->k.map, k->heads * k->width, v_width};
+    p->pad = k->pad ? op_vector(c, s.c, 0, 1) : (vt_weight){0};
+}
 
 static void build_attention(op_case *c, const op_entry *e, vt_shape s)
 {
@@ -122,7 +141,9 @@ static void build_attention(op_case *c, const op_entry *e, vt_shape s)
     int v_width = k->v_width > 0 ? k->v_width : k->width;
     vt_attention p = {.heads = k->heads, .scale = 1.0f / sqrtf((float)k->width)};
     int qk = k->heads * k->width, v = k->heads * v_width;
-    if (k->separate) {
+    if (k->keys[0]) {
+        build_two_maps(c, e, s, &p);
+    } else if (k->separate) {
         s.c = qk + 3;
         p.q = (vt_heads){op_map(c, s, e->mean, 2), 3, k->width};
         s.c = qk;
@@ -135,16 +156,62 @@ static void build_attention(op_case *c, const op_entry *e, vt_shape s)
         p.k = (vt_heads){p.q.map, qk, k->width};
         p.v = (vt_heads){p.q.map, 2 * qk, v_width};
     }
-    p.pattern = (vt_pattern){.window_h = k->window[0],
+    p.pattern = (vt_pattern){.kind = k->kind,
+                             .window_h = k->window[0],
                              .window_w = k->window[1],
                              .shift_h = k->shift[0],
                              .shift_w = k->shift[1],
+                             .dilation_h = k->dilation[0],
+                             .dilation_w = k->dilation[1],
+                             .stride_h = k->stride[0],
+                             .stride_w = k->stride[1],
+                             .halo_h = k->halo[0],
+                             .halo_w = k->halo[1],
                              .roll = k->roll};
-    int table = (2 * k->window[0] - 1) * (2 * k->window[1] - 1);
+    int rows = 2 * (k->window[0] + 2 * k->halo[0]) - 1;
+    int cols = 2 * (k->window[1] + 2 * k->halo[1]) - 1, table = rows * cols;
+    p.rows = k->relative ? op_vector(c, (int64_t)rows * k->width, 0, 0.5f) : (vt_weight){0};
+    p.cols = k->relative ? op_vector(c, (int64_t)cols * k->width, 0, 0.5f) : (vt_weight){0};
     p.bias = k->bias ? op_vector(c, k->heads * table, 0, 2) : (vt_weight){0};
     p.temperature = k->cosine ? op_vector(c, k->heads, 3, 2) : (vt_weight){0};
-    p.pad = k->pad ? op_vector(c, s.c, 0, 1) : (vt_weight){0};
+    if (!k->keys[0]) {
+        p.pad = k->pad ? op_vector(c, s.c, 0, 1) : (vt_weight){0};
+    }
     vt_op_attention(&c->builder, &p);
+}
+
+typedef struct heads_with {
+    int heads, width, v_width; /* v_width 0: width */
+    float limit;               /* floor of a linear attention, scale among channels */
+    bool temperature;
+} heads_with;
+
+static void build_linear_attention(op_case *c, const op_entry *e, vt_shape s)
+{
+    const heads_with *k = e->with;
+    int v_width = k->v_width > 0 ? k->v_width : k->width;
+    s.c = k->heads * (2 * k->width + v_width);
+    vt_value x = op_map(c, s, e->mean, 2);
+    vt_linear_attention p = {.heads = k->heads,
+                             .q = {x, 0, k->width},
+                             .k = {x, k->heads * k->width, k->width},
+                             .v = {x, 2 * k->heads * k->width, v_width},
+                             .floor = k->limit};
+    p.temperature = k->temperature ? op_vector(c, k->heads, 1, 0.5f) : (vt_weight){0};
+    vt_op_linear_attention(&c->builder, &p);
+}
+
+static void build_channel_attention(op_case *c, const op_entry *e, vt_shape s)
+{
+    const heads_with *k = e->with;
+    s.c = 3 * k->heads * k->width;
+    vt_value x = op_map(c, s, e->mean, 1);
+    vt_channel_attention p = {.heads = k->heads,
+                              .left = {x, k->heads * k->width, k->width},
+                              .right = {x, 2 * k->heads * k->width, k->width},
+                              .value = {x, 0, k->width},
+                              .scale = k->limit};
+    vt_op_channel_attention(&c->builder, &p);
 }
 
 typedef struct depthwise_with {
@@ -282,6 +349,18 @@ static void build_deform(op_case *c, const op_entry *e, vt_shape s)
     {                                                                                              \
         size, distance                                                                             \
     }
+#define HEADS(which, count, qk, ...)                                                               \
+    .build = which, .with = &(const heads_with)                                                    \
+    {                                                                                              \
+        .heads = count, .width = qk, __VA_ARGS__                                                   \
+    }
+#define LINEAR_ATTENTION(...)  HEADS(build_linear_attention, __VA_ARGS__)
+#define CHANNEL_ATTENTION(...) HEADS(build_channel_attention, __VA_ARGS__)
+#define GRID                   .kind = VT_PATTERN_GRID
+#define NEAR(step, share)      .kind = VT_PATTERN_NEIGHBORHOOD, .dilation = step, .stride = share
+#define HALO(border)           .kind = VT_PATTERN_HALO, .halo = border
+#define GLOBAL                 .kind = VT_PATTERN_GLOBAL
+#define RELATIVE               .relative = true
 #define BLOCK(size)                                                                                \
     .build = build_space_to_depth, .with = &(const int)                                            \
     {                                                                                              \
@@ -704,6 +783,174 @@ const op_entry op_entries[] = {
      ATTENTION(3, 32, 0, EACH(7), SHIFTED(3, 3), BIAS, PAD),
      .mean = 30,
      .terms = 1 << 16},
+
+    {"grid", {3, 14, 21, 0}, ATTENTION(3, 32, 0, EACH(7), GRID, BIAS, PAD), .terms = 64},
+    {"grid padded", {1, 15, 9, 0}, ATTENTION(2, 32, 0, EACH(7), GRID, BIAS, PAD), .terms = 64},
+    {"grid 12x12", {1, 24, 25, 0}, ATTENTION(2, 32, 0, EACH(12), GRID, BIAS), .terms = 256},
+    {"grid odd", {3, 9, 8, 0}, ATTENTION(2, 20, 12, PAIR(3, 2), GRID, BIAS), .terms = 64},
+
+    {"near 7x7",
+     {3, 19, 23, 0},
+     ATTENTION(2, 32, 0, EACH(7), NEAR(EACH(1), EACH(1)), BIAS),
+     .terms = 64},
+    {"near 3x3",
+     {1, 9, 8, 0},
+     ATTENTION(3, 16, 0, EACH(3), NEAR(EACH(1), EACH(1)), BIAS),
+     .terms = 64},
+    {"near, wide heads",
+     {1, 17, 9, 0},
+     ATTENTION(2, 64, 0, EACH(5), NEAR(EACH(1), EACH(1))),
+     .terms = 64},
+    {"near 7x7 dilated",
+     {3, 29, 22, 0},
+     ATTENTION(2, 32, 0, EACH(7), NEAR(EACH(3), EACH(1)), BIAS),
+     .terms = 64},
+    {"near, dilations 2 and 4",
+     {1, 17, 31, 0},
+     ATTENTION(2, 32, 0, EACH(7), NEAR(PAIR(2, 4), EACH(1)), BIAS),
+     .terms = 64},
+    {"near, small map",
+     {3, 5, 6, 0},
+     ATTENTION(2, 32, 0, EACH(7), NEAR(EACH(1), EACH(1)), BIAS, PAD),
+     .terms = 64},
+    {"near, small map dilated",
+     {1, 9, 20, 0},
+     ATTENTION(2, 32, 0, EACH(7), NEAR(EACH(2), EACH(1)), BIAS, PAD),
+     .terms = 64},
+    {"near 11x11",
+     {1, 21, 13, 0},
+     ATTENTION(1, 32, 0, EACH(11), NEAR(EACH(1), EACH(1)), BIAS),
+     .terms = 128},
+    {"near, whole map",
+     {1, 14, 14, 0},
+     ATTENTION(2, 32, 0, EACH(14), NEAR(EACH(1), EACH(1)), BIAS),
+     .terms = 256},
+    {"near, even window",
+     {1, 15, 18, 0},
+     ATTENTION(2, 32, 0, PAIR(6, 8), NEAR(EACH(1), EACH(1)), BIAS),
+     .terms = 64},
+    {"near, shared keys",
+     {1, 21, 18, 0},
+     ATTENTION(2, 32, 0, EACH(7), NEAR(EACH(1), PAIR(2, 7)), BIAS),
+     .terms = 64},
+    {"near, shared keys, dilated",
+     {1, 33, 20, 0},
+     ATTENTION(2, 32, 0, EACH(5), NEAR(EACH(2), EACH(3))),
+     .terms = 64},
+    {"near, odd heads",
+     {3, 9, 11, 0},
+     ATTENTION(2, 20, 12, EACH(5), NEAR(EACH(1), EACH(1)), BIAS, SEPARATE),
+     .terms = 64},
+    {"near, cosine",
+     {1, 9, 11, 0},
+     ATTENTION(2, 32, 0, EACH(5), NEAR(EACH(1), EACH(1)), BIAS, COSINE),
+     .terms = 64},
+    {"near, half",
+     {1, 14, 14, 0},
+     ATTENTION(3, 32, 0, EACH(7), NEAR(EACH(2), EACH(1)), BIAS),
+     HALF_IN,
+     HALF_OUT,
+     .terms = 64},
+
+    {"near, keys in blocks",
+     {1, 31, 33, 0},
+     ATTENTION(1, 16, 0, PAIR(27, 29), NEAR(EACH(1), EACH(1)), BIAS),
+     .terms = 1024},
+    {"window, keys in blocks",
+     {1, 28, 41, 0},
+     ATTENTION(2, 16, 0, PAIR(28, 27), SHIFTED(3, 5), BIAS, PAD),
+     .terms = 1024},
+    {"window, relative",
+     {1, 14, 10, 0},
+     ATTENTION(2, 16, 0, PAIR(7, 5), SHIFTED(3, 2), BIAS, COSINE, RELATIVE),
+     .terms = 64},
+    {"near, relative",
+     {1, 13, 10, 0},
+     ATTENTION(2, 20, 0, PAIR(7, 5), NEAR(EACH(1), EACH(1)), BIAS, RELATIVE),
+     .terms = 64},
+
+    {"halo", {3, 16, 24, 0}, ATTENTION(2, 16, 32, EACH(8), HALO(EACH(2)), RELATIVE), .terms = 256},
+    {"halo of 3",
+     {1, 16, 16, 0},
+     ATTENTION(2, 32, 0, EACH(8), HALO(EACH(3)), RELATIVE),
+     .terms = 256},
+    {"halo, bias, pad",
+     {1, 8, 12, 0},
+     ATTENTION(2, 32, 0, EACH(4), HALO(PAIR(1, 2)), BIAS, PAD),
+     .terms = 64},
+    {"halo, strided",
+     {3, 8, 12, 0},
+     ATTENTION(2, 32, 0, EACH(8), HALO(EACH(2)), .stride = EACH(2), .keys = {16, 24}, RELATIVE),
+     .terms = 256},
+    {"halo 7", {1, 14, 7, 0}, ATTENTION(3, 24, 36, EACH(7), HALO(EACH(2)), RELATIVE), .terms = 128},
+    {"halo 10",
+     {1, 10, 20, 0},
+     ATTENTION(1, 16, 64, EACH(10), HALO(EACH(3)), RELATIVE),
+     .terms = 256},
+    {"halo, keys in blocks",
+     {1, 40, 20, 0},
+     ATTENTION(2, 16, 0, EACH(20), HALO(EACH(4)), RELATIVE),
+     .terms = 1024},
+    {"halo, half",
+     {1, 16, 16, 0},
+     ATTENTION(2, 16, 32, EACH(8), HALO(EACH(3)), RELATIVE),
+     HALF_IN,
+     HALF_OUT,
+     .terms = 256},
+    {"no halo", {1, 8, 8, 0}, ATTENTION(2, 16, 0, EACH(4), HALO(EACH(0))), .terms = 64},
+
+    {"all keys", {3, 14, 14, 0}, ATTENTION(3, 32, 0, EACH(0), GLOBAL, .keys = {7, 7}), .terms = 64},
+    {"all keys, half",
+     {1, 14, 14, 0},
+     ATTENTION(3, 32, 0, EACH(0), GLOBAL, .keys = {28, 28}),
+     HALF_IN,
+     HALF_OUT,
+     .terms = 1024},
+    {"all keys of the map", {1, 9, 11, 0}, ATTENTION(2, 64, 0, EACH(0), GLOBAL), .terms = 128},
+    {"more keys than queries",
+     {1, 5, 3, 0},
+     ATTENTION(2, 32, 0, EACH(0), GLOBAL, .keys = {33, 31}),
+     .terms = 1024},
+    {"all keys, odd",
+     {3, 5, 3, 0},
+     ATTENTION(2, 10, 7, EACH(0), GLOBAL, .keys = {3, 4}),
+     .terms = 64},
+
+    {"linear",
+     {3, 14, 15, 0},
+     LINEAR_ATTENTION(3, 32, .limit = 100, .temperature = true),
+     .terms = 256},
+    {"linear, floor met", {1, 3, 4, 0}, LINEAR_ATTENTION(2, 32, .limit = 100), .terms = 64},
+    {"linear, low floor",
+     {1, 20, 30, 0},
+     LINEAR_ATTENTION(2, 32, .limit = 1e-3f, .temperature = true),
+     .terms = 1024},
+    {"linear, odd", {3, 5, 7, 0}, LINEAR_ATTENTION(2, 20, .v_width = 37, .limit = 1), .terms = 64},
+    {"linear, half",
+     {1, 30, 40, 0},
+     LINEAR_ATTENTION(2, 32, .limit = 100, .temperature = true),
+     HALF_IN,
+     HALF_OUT,
+     .terms = 1024},
+    {"linear, wide",
+     {1, 9, 9, 0},
+     LINEAR_ATTENTION(1, 96, .v_width = 64, .limit = 1),
+     .terms = 128},
+
+    {"channels", {3, 14, 15, 0}, CHANNEL_ATTENTION(3, 32, .limit = 0.1f), .terms = 256},
+    {"channels of many pixels",
+     {1, 40, 41, 0},
+     CHANNEL_ATTENTION(2, 32, .limit = 0.05f),
+     .terms = 2048},
+    {"channels, odd", {3, 5, 3, 0}, CHANNEL_ATTENTION(2, 13, .limit = 0.3f), .terms = 64},
+    {"channels, half",
+     {1, 14, 15, 0},
+     CHANNEL_ATTENTION(3, 32, .limit = 0.1f),
+     HALF_IN,
+     HALF_OUT,
+     .terms = 256},
+    {"channels, wide", {1, 7, 7, 0}, CHANNEL_ATTENTION(1, 64, .limit = 0.2f), .terms = 64},
+    {"channels, one pixel", {1, 1, 1, 0}, CHANNEL_ATTENTION(2, 32, .limit = 1), .terms = 64},
 };
 const int op_entry_count = sizeof op_entries / sizeof op_entries[0];
 

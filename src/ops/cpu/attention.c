@@ -1,203 +1,401 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Softmax attention under a window pattern, on NHWC maps as they lie:
- *   dst_i = sum_j softmax_j(score(q_i, k_j) + bias[j - i] + mask[i, j]) v_j
+/* Softmax attention under any pattern, on NHWC maps as they lie:
+ *   dst_i = sum_j softmax_j(score(q_i, k_j) + positions[i, j] + mask[i, j]) v_j
  *
- * One item is one head of one window. Its rows of k (transposed into panels) and v are gathered
- * into the thread's scratch; then, for a tile of queries at a time, the tile kernel makes the
- * scores with the bias table as its residual, rows are exponentiated in place, the tile kernel
- * multiplies by v, and real tokens are written to their pixels, divided by their sums. Nothing is
- * as large as the map. Items are numbered head first, and a thread takes runs of them, so that the
- * bias table of a head, unfolded to [query][key], serves all its windows in a run. */
+ * One item is one head of one group of queries of one image, or a chunk of a large group. The rows
+ * of k (transposed into panels) and v that the group meets are gathered into the thread's scratch,
+ * a block of key rows at a time; then, for a tile of queries, the tile kernel makes the scores with
+ * what positions add as its residual, rows are exponentiated in place, the tile kernel multiplies
+ * by v, and the tokens are written to their pixels, divided by their sums. Where keys come in
+ * several blocks, a running maximum and sum per query and its unfinished result are carried from
+ * block to block. Nothing is as large as the map.
+ *
+ * NEIGHBORHOOD: the queries of a group see different parts of the box of its keys. A tile of whole
+ * rows of queries meets only the rows of keys that one of them sees; what a query does not see
+ * among those is left out by its position.
+ *
+ * Items are numbered head first, groups of one shape together, and a thread takes runs of them, so
+ * that the positions of a shape, unfolded to [query][key], serve many groups. */
 #include <math.h>
 #include <omp.h>
-#include <string.h>
 
 #include "core/memory.h"
+#include "ops/cpu/attention_groups.h"
 #include "ops/cpu/cpu.h"
-#include "ops/cpu/gemm.h"
-#include "ops/pattern.h"
+#include "ops/cpu/heads.h"
 
-enum { RUNS_PER_THREAD = 4 };
-#define NO_KEY (-1e30f) /* bias of the columns that fill up the last panel */
+enum {
+    RUNS_PER_THREAD = 4,
+    GROUP_ROWS = 8,    /* NEIGHBORHOOD: rows of queries in a group */
+    BLOCK_KEYS = 640,  /* about so many at a time: they stay in L2, their scores in L1 */
+    CHUNK_MOST = 640,  /* queries of an item */
+    CHUNK_LEAST = 112, /* that are worth gathering the keys for */
+};
 
 /* Sizes, and where things lie in scratch: first what all threads share, then a part per thread. */
-typedef struct window_plan {
+typedef struct attention_plan {
     const vt_cpu_kernels *kernels;
-    vt_axis rows, cols;
-    int64_t keys, key_columns; /* tokens of a window; the same filled up to panels */
+    vt_axis_groups rows, cols;
+    int64_t groups;                  /* of one image */
+    int64_t chunks, chunk_queries;   /* of a group; the most queries in one */
+    int64_t block_rows, blocks;      /* of keys */
+    int64_t block_keys, key_columns; /* the most keys of a block; the same filled up to panels */
     int64_t value_panels;
-    int64_t windows_w, windows; /* of one image */
+    int64_t row_panels, col_panels; /* of the tables of rows and columns */
     int64_t items;
-    size_t source_at, region_at; /* shared: int64, int32 per padded row and column */
-    size_t q_at, strip_at, kt_at, v_at, table_at; /* per thread */
-    size_t score_at, out_at, pixel_at, token_region_at;
+    bool tabled, relative;
+    size_t group_at, query_at, key_at, order_at, rel_at; /* shared */
+    size_t q_at, strip_at, kt_at, v_at, bias_at, table_at, score_at, along_at, across_at, out_at;
+    size_t state_at, query_pixel_at, key_pixel_at, query_region_at, key_region_at, fill_at;
     size_t shared, per_thread;
-} window_plan;
+} attention_plan;
 
-static size_t take(size_t *at, int64_t count, size_t size)
+static void place_shared(attention_plan *w, const vt_attention *p)
 {
-    size_t here = *at;
-    *at += ((size_t)count * size + VT_ALIGNMENT - 1) / VT_ALIGNMENT * VT_ALIGNMENT;
-    return here;
+    int64_t queries = w->rows.groups * w->rows.most_queries + w->cols.groups * w->cols.most_queries;
+    int64_t keys = w->rows.groups * w->rows.most_keys + w->cols.groups * w->cols.most_keys;
+    w->group_at = vt_cpu_take(&w->shared, w->rows.groups + w->cols.groups, sizeof(vt_axis_group));
+    w->query_at = vt_cpu_take(&w->shared, queries, sizeof(vt_group_query));
+    w->key_at = vt_cpu_take(&w->shared, keys, sizeof(vt_group_key));
+    w->order_at = vt_cpu_take(&w->shared, 2 * w->groups, sizeof(int64_t));
+    w->rel_at = vt_cpu_take(
+        &w->shared, (w->row_panels + w->col_panels) * w->kernels->nr * p->q.width, sizeof(float));
 }
 
-static window_plan make_plan(const vt_cpu_kernels *k, const vt_program *program,
-                             const vt_attention *p)
+static void place_own(attention_plan *w, const vt_attention *p)
 {
-    vt_shape s = program->maps[p->q.map.id].shape;
-    const vt_pattern *pat = &p->pattern;
-    window_plan w = {.kernels = k};
-    w.rows = vt_axis_rows(pat, s.h, s.h);
-    w.cols = vt_axis_cols(pat, s.w, s.w);
-    w.keys = (int64_t)pat->window_h * pat->window_w;
-    w.key_columns = vt_div_up(w.keys, k->nr) * k->nr;
+    const vt_cpu_kernels *k = w->kernels;
+    size_t *at = &w->per_thread, f = sizeof(float);
+    int64_t slack = k->lanes, columns = w->key_columns, values = w->value_panels * k->nr;
+    int64_t table_h = 2 * w->rows.axis.span - 1, table_w = 2 * w->cols.axis.span - 1;
+    w->q_at = vt_cpu_take(at, k->mr * p->q.width, f);
+    w->strip_at = vt_cpu_take(at, k->lanes * p->k.width, f);
+    w->kt_at = vt_cpu_take(at, columns * p->k.width, f);
+    w->v_at = vt_cpu_take(at, w->block_keys * values, f);
+    w->bias_at = vt_cpu_take(at, w->tabled ? table_h * table_w + slack : 0, f);
+    w->table_at =
+        vt_cpu_take(at, w->tabled ? w->chunk_queries * w->blocks * columns + slack : 0, f);
+    w->score_at = vt_cpu_take(at, k->mr * columns + slack, f);
+    w->along_at = vt_cpu_take(at, k->mr * w->row_panels * k->nr, f);
+    w->across_at = vt_cpu_take(at, k->mr * w->col_panels * k->nr + slack, f);
+    w->out_at = vt_cpu_take(at, (w->blocks > 1 ? w->chunk_queries : k->mr) * values, f);
+    w->state_at = vt_cpu_take(at, 2 * (w->blocks > 1 ? w->chunk_queries : k->mr), f);
+    w->query_pixel_at = vt_cpu_take(at, w->chunk_queries, sizeof(int64_t));
+    w->key_pixel_at = vt_cpu_take(at, w->block_keys, sizeof(int64_t));
+    w->query_region_at = vt_cpu_take(at, w->chunk_queries, sizeof(int32_t));
+    w->key_region_at = vt_cpu_take(at, columns, sizeof(int32_t));
+    w->fill_at = vt_cpu_take(at, k->nr, f);
+    w->per_thread += VT_ALIGNMENT;
+}
+
+/* Large groups are cut where that keeps scratch small or gives every thread something to do. */
+static void cut_groups(attention_plan *w, int64_t per_group, int threads)
+{
+    int64_t queries = w->rows.most_queries * w->cols.most_queries;
+    w->chunks = vt_div_up(queries, CHUNK_MOST);
+    while (per_group * w->groups * w->chunks < RUNS_PER_THREAD * threads &&
+           queries > CHUNK_LEAST * w->chunks) {
+        w->chunks++;
+    }
+    w->chunk_queries = vt_div_up(queries, w->chunks);
+    w->items = per_group * w->groups * w->chunks;
+}
+
+static attention_plan make_plan(const vt_cpu_kernels *k, const vt_program *program,
+                                const vt_attention *p, int threads)
+{
+    vt_shape s = program->maps[p->q.map.id].shape, t = program->maps[p->k.map.id].shape;
+    attention_plan w = {.kernels = k};
+    int64_t group_cols = k->mr > 8 ? k->mr / 2 : k->mr; /* one row or two fill a tile */
+    w.rows = vt_axis_groups_of(vt_axis_rows(&p->pattern, s.h, t.h), GROUP_ROWS);
+    w.cols = vt_axis_groups_of(vt_axis_cols(&p->pattern, s.w, t.w), group_cols);
+    w.groups = w.rows.groups * w.cols.groups;
+    w.blocks = vt_div_up(w.rows.most_keys * w.cols.most_keys, BLOCK_KEYS);
+    w.block_rows = vt_div_up(w.rows.most_keys, w.blocks);
+    w.blocks = vt_div_up(w.rows.most_keys, w.block_rows);
+    w.block_keys = w.block_rows * w.cols.most_keys;
+    w.key_columns = vt_div_up(w.block_keys, k->nr) * k->nr;
     w.value_panels = vt_div_up(p->v.width, k->nr);
-    w.windows_w = w.cols.padded / pat->window_w;
-    w.windows = w.rows.padded / pat->window_h * w.windows_w;
-    w.items = p->heads * s.n * w.windows;
-    w.source_at = take(&w.shared, w.rows.padded + w.cols.padded, sizeof(int64_t));
-    w.region_at = take(&w.shared, w.rows.padded + w.cols.padded, sizeof(int32_t));
-    w.q_at = take(&w.per_thread, k->mr * p->q.width, sizeof(float));
-    w.strip_at = take(&w.per_thread, k->lanes * p->k.width, sizeof(float));
-    w.kt_at = take(&w.per_thread, w.key_columns * p->k.width, sizeof(float));
-    w.v_at = take(&w.per_thread, w.keys * w.value_panels * k->nr, sizeof(float));
-    w.table_at = take(&w.per_thread, w.keys * w.key_columns, sizeof(float));
-    w.score_at = take(&w.per_thread, k->mr * w.key_columns, sizeof(float));
-    w.out_at = take(&w.per_thread, k->mr * w.value_panels * k->nr, sizeof(float));
-    w.pixel_at = take(&w.per_thread, w.keys, sizeof(int64_t));
-    w.token_region_at = take(&w.per_thread, w.key_columns, sizeof(int32_t));
-    w.per_thread += VT_ALIGNMENT;
+    w.relative = p->rows.id > 0;
+    w.row_panels = w.relative ? vt_div_up(2 * w.rows.axis.span - 1, k->nr) : 0;
+    w.col_panels = w.relative ? vt_div_up(2 * w.cols.axis.span - 1, k->nr) : 0;
+    w.tabled = p->bias.id > 0 || p->pattern.kind == VT_PATTERN_NEIGHBORHOOD;
+    cut_groups(&w, p->heads * s.n, threads);
+    place_shared(&w, p);
+    place_own(&w, p);
     return w;
 }
 
 static size_t attention_scratch(const vt_plan_input *in, const vt_record *r)
 {
-    window_plan w = make_plan(vt_cpu_kernels_of(in->backend), in->program, &r->as.attention);
+    attention_plan w =
+        make_plan(vt_cpu_kernels_of(in->backend), in->program, &r->as.attention, in->threads);
     return w.shared + w.per_thread * (size_t)in->threads;
 }
 
-/* One head of one window of one image. */
-typedef struct window {
+/* One item: queries [first, last) of a group, counted row by row, for one head of one image. */
+typedef struct item {
     int head;
-    int64_t image;
-    int64_t *pixel;  /* of each token, or -1 */
-    int32_t *region; /* of each token, for the mask */
-    bool masked;     /* there is more than one region */
-} window;
+    int64_t image, chunk, first, last;
+    const vt_axis_group *rows, *cols;
+    bool masked; /* there is more than one region */
+} item;
+
+/* A block of keys: rows [first, last) of the group's. */
+typedef struct key_block {
+    int64_t index, first, last, keys;
+} key_block;
 
 /* What one thread works with. */
 typedef struct worker {
     const vt_exec *exec;
     const vt_attention *p;
-    const window_plan *w;
+    const attention_plan *w;
     vt_value dst;
-    const int64_t *row_source, *col_source; /* map coordinate of a padded one, or -1 */
-    const int32_t *row_region, *col_region;
-    float *q, *strip, *kt, *v, *table, *score, *out;
-    window now;
+    const vt_axis_group *row_groups, *col_groups;
+    const int64_t *order; /* pairs of row group and column group */
+    const float *rel;     /* panels of the tables of rows, then of columns */
+    float *q, *strip, *kt, *v, *bias, *table, *score, *along, *across, *out, *top, *sum, *fill;
+    int64_t *query_pixel, *key_pixel; /* of a chunk, of a block; or -1 */
+    int32_t *query_region, *key_region;
+    item now, unfolded;  /* whose positions are in the table */
     const float *pad;    /* rows of k and v outside the map, or NULL */
     const float *biases; /* the record's table, or NULL */
     const float *temperature;
 } worker;
 
-static worker make_worker(const vt_exec *exec, const vt_record *r, const window_plan *w, int thread)
+static void place_buffers(worker *t, char *own)
+{
+    const attention_plan *w = t->w;
+    t->q = vt_cpu_place(own, w->q_at);
+    t->strip = vt_cpu_place(own, w->strip_at);
+    t->kt = vt_cpu_place(own, w->kt_at);
+    t->v = vt_cpu_place(own, w->v_at);
+    t->bias = vt_cpu_place(own, w->bias_at);
+    t->table = vt_cpu_place(own, w->table_at);
+    t->score = vt_cpu_place(own, w->score_at);
+    t->along = vt_cpu_place(own, w->along_at);
+    t->across = vt_cpu_place(own, w->across_at);
+    t->out = vt_cpu_place(own, w->out_at);
+    t->top = vt_cpu_place(own, w->state_at);
+    t->sum = t->top + (w->blocks > 1 ? w->chunk_queries : w->kernels->mr);
+    t->query_pixel = vt_cpu_place(own, w->query_pixel_at);
+    t->key_pixel = vt_cpu_place(own, w->key_pixel_at);
+    t->query_region = vt_cpu_place(own, w->query_region_at);
+    t->key_region = vt_cpu_place(own, w->key_region_at);
+    t->fill = vt_cpu_place(own, w->fill_at);
+}
+
+static worker make_worker(const vt_exec *exec, const vt_record *r, const attention_plan *w,
+                          int thread)
 {
     const vt_attention *p = &r->as.attention;
-    char *shared = exec->scratch, *own = shared + w->shared + w->per_thread * (size_t)thread;
-    worker t = {.exec = exec, .p = p, .w = w, .dst = r->dst};
-    t.row_source = (const int64_t *)(void *)(shared + w->source_at);
-    t.col_source = t.row_source + w->rows.padded;
-    t.row_region = (const int32_t *)(void *)(shared + w->region_at);
-    t.col_region = t.row_region + w->rows.padded;
-    t.q = (float *)(void *)(own + w->q_at);
-    t.strip = (float *)(void *)(own + w->strip_at);
-    t.kt = (float *)(void *)(own + w->kt_at);
-    t.v = (float *)(void *)(own + w->v_at);
-    t.table = (float *)(void *)(own + w->table_at);
-    t.score = (float *)(void *)(own + w->score_at);
-    t.out = (float *)(void *)(own + w->out_at);
-    t.now.pixel = (int64_t *)(void *)(own + w->pixel_at);
-    t.now.region = (int32_t *)(void *)(own + w->token_region_at);
+    char *shared = exec->scratch;
+    worker t = {.exec = exec, .p = p, .w = w, .dst = r->dst, .unfolded.head = -1};
+    t.row_groups = vt_cpu_place(shared, w->group_at);
+    t.col_groups = t.row_groups + w->rows.groups;
+    t.order = vt_cpu_place(shared, w->order_at);
+    t.rel = vt_cpu_place(shared, w->rel_at);
+    place_buffers(&t, shared + w->shared + w->per_thread * (size_t)thread);
     t.pad = vt_exec_vector(exec, p->pad);
     t.biases = vt_exec_vector(exec, p->bias);
     t.temperature = vt_exec_vector(exec, p->temperature);
-    /* what fills up vectors and panels is never written again */
+    /* vectors and panels are filled up with what is here or was a key once: finite numbers */
     memset(t.strip, 0, (size_t)(w->kernels->lanes * p->k.width) * sizeof *t.strip);
     memset(t.kt, 0, (size_t)(w->key_columns * p->k.width) * sizeof *t.kt);
-    memset(t.v, 0, (size_t)(w->keys * w->value_panels * w->kernels->nr) * sizeof *t.v);
-    memset(t.now.region, 0, (size_t)w->key_columns * sizeof *t.now.region);
+    memset(t.v, 0, (size_t)(w->block_keys * w->value_panels * w->kernels->nr) * sizeof *t.v);
+    memset(t.key_region, 0, (size_t)w->key_columns * sizeof *t.key_region);
+    if (w->tabled) {
+        memset(t.bias, 0, w->table_at - w->bias_at);
+        memset(t.table, 0, w->score_at - w->table_at);
+    }
     return t;
 }
 
-static void fill_axis(const vt_axis *axis, int64_t *source, int32_t *region)
+/* ---- what all threads share ------------------------------------------------------------------ */
+
+/* rel[i][c][j] = table[i * nr + j][c] */
+static void pack_positions(const vt_cpu_kernels *k, const float *table, int64_t count,
+                           int64_t width, int64_t panels, float *rel)
 {
-    for (int64_t z = 0; z < axis->padded; z++) {
-        source[z] = vt_axis_source(axis, z);
-        region[z] = vt_axis_region(axis, z);
+    for (int64_t i = 0; i < panels * k->nr; i++) {
+        float *out = rel + i / k->nr * k->nr * width + i % k->nr;
+        for (int64_t c = 0; c < width; c++) {
+            out[c * k->nr] = i < count ? table[i * width + c] : 0.0f;
+        }
     }
 }
 
-/* table[i][j] = bias of key j for query i */
-static void unfold_bias(const worker *t, int head)
+static void order_groups(const attention_plan *w, const vt_axis_group *groups, int64_t row_shapes,
+                         int64_t col_shapes, int64_t *order)
 {
-    const vt_pattern *pat = &t->p->pattern;
-    int64_t width = 2 * pat->window_w - 1, height = 2 * pat->window_h - 1;
-    const float *bias = t->biases ? t->biases + head * width * height : NULL;
-    float *row = t->table;
-    for (int64_t i = 0; i < t->w->keys; i++, row += t->w->key_columns) {
-        int64_t y = i / pat->window_w, x = i % pat->window_w;
-        for (int64_t ky = 0; ky < pat->window_h; ky++) {
-            for (int64_t kx = 0; kx < pat->window_w; kx++) {
-                row[ky * pat->window_w + kx] =
-                    bias ? bias[(ky - y + pat->window_h - 1) * width + kx - x + pat->window_w - 1]
-                         : 0.0f;
+    const vt_axis_group *cols = groups + w->rows.groups;
+    for (int64_t shape = 0; shape < row_shapes * col_shapes; shape++) {
+        for (int64_t y = 0; y < w->rows.groups; y++) {
+            for (int64_t x = 0; x < w->cols.groups; x++) {
+                if (groups[y].shape * col_shapes + cols[x].shape == shape) {
+                    *order++ = y;
+                    *order++ = x;
+                }
             }
         }
-        for (int64_t j = t->w->keys; j < t->w->key_columns; j++) {
-            row[j] = NO_KEY;
-        }
     }
 }
 
-static void find_tokens(const worker *t, int64_t item, window *found)
+static void prepare(const vt_exec *exec, const vt_attention *p, const attention_plan *w)
 {
-    const vt_pattern *pat = &t->p->pattern;
-    int64_t per_head = t->w->items / t->p->heads, index = item % per_head % t->w->windows;
-    int64_t y0 = index / t->w->windows_w * pat->window_h;
-    int64_t x0 = index % t->w->windows_w * pat->window_w;
-    found->head = (int)(item / per_head);
-    found->image = item % per_head / t->w->windows;
-    found->masked = false;
-    int64_t i = 0;
-    for (int64_t y = y0; y < y0 + pat->window_h; y++) {
-        int64_t sy = t->row_source[y];
-        for (int64_t x = x0; x < x0 + pat->window_w; x++, i++) {
-            int64_t sx = t->col_source[x];
-            found->pixel[i] = sy < 0 || sx < 0 ? -1 : sy * t->w->cols.keys + sx;
-            found->region[i] = 3 * t->row_region[y] + t->col_region[x];
-            found->masked |= found->region[i] != found->region[0];
-        }
+    char *scratch = exec->scratch;
+    vt_axis_group *groups = vt_cpu_place(scratch, w->group_at);
+    vt_group_query *query = vt_cpu_place(scratch, w->query_at);
+    vt_group_key *key = vt_cpu_place(scratch, w->key_at);
+    for (int64_t i = 0; i < w->rows.groups + w->cols.groups; i++) {
+        const vt_axis_groups *axis = i < w->rows.groups ? &w->rows : &w->cols;
+        groups[i].query = query;
+        groups[i].key = key;
+        query += axis->most_queries;
+        key += axis->most_keys;
+    }
+    int64_t row_shapes = vt_axis_groups_fill(&w->rows, groups);
+    int64_t col_shapes = vt_axis_groups_fill(&w->cols, groups + w->rows.groups);
+    order_groups(w, groups, row_shapes, col_shapes, vt_cpu_place(scratch, w->order_at));
+    if (w->relative) {
+        float *rel = vt_cpu_place(scratch, w->rel_at);
+        pack_positions(w->kernels, vt_exec_vector(exec, p->rows), 2 * w->rows.axis.span - 1,
+                       p->q.width, w->row_panels, rel);
+        pack_positions(w->kernels, vt_exec_vector(exec, p->cols), 2 * w->cols.axis.span - 1,
+                       p->q.width, w->col_panels,
+                       rel + w->row_panels * w->kernels->nr * p->q.width);
     }
 }
 
-/* out[i][count] = channels [channel, channel + count) of tokens [first, first + tokens) of the
- * window, times `factor`; outside the map `pad` or zeros */
-static void gather(const worker *t, const vt_heads *h, int64_t channel, int64_t first,
-                   int64_t tokens, int64_t count, const float *pad, float factor, float *out,
-                   int64_t stride)
+/* ---- one item -------------------------------------------------------------------------------- */
+
+/* Queries share tiles and chunks by rows where they see different rows of keys. */
+static int64_t tile_unit(const worker *t)
 {
-    vt_shape s = vt_exec_shape(t->exec, h->map);
-    t->w->kernels->gather(&(vt_cpu_rows){.map = vt_exec_map(t->exec, h->map),
-                                         .bf16 = vt_map_is_bf16(t->exec->program, h->map),
-                                         .pixel = t->now.pixel + first,
-                                         .rows = tokens,
-                                         .width = count,
-                                         .first = t->now.image * s.h * s.w * s.c + channel,
-                                         .step = s.c,
-                                         .pad = pad ? pad + channel : NULL,
-                                         .block = out,
-                                         .block_stride = stride,
-                                         .factor = factor});
+    bool near = t->p->pattern.kind == VT_PATTERN_NEIGHBORHOOD;
+    return near && t->now.cols->queries <= t->w->kernels->mr ? t->now.cols->queries : 1;
+}
+
+/* Starts item number `index`; false if there is nothing in it. */
+static bool find_item(worker *t, int64_t index)
+{
+    const attention_plan *w = t->w;
+    item *now = &t->now;
+    int64_t per_head = w->items / t->p->heads, rest = index % per_head;
+    const int64_t *group = t->order + 2 * (rest % w->groups);
+    now->head = (int)(index / per_head);
+    now->image = rest / (w->groups * w->chunks);
+    now->chunk = rest / w->groups % w->chunks;
+    now->rows = &t->row_groups[group[0]];
+    now->cols = &t->col_groups[group[1]];
+    now->masked = now->rows->mixed || now->cols->mixed;
+    int64_t columns = now->cols->queries, queries = now->rows->queries * columns;
+    if (queries == 0) {
+        return false;
+    }
+    int64_t unit = tile_unit(t), units = queries / unit;
+    now->first = units * now->chunk / w->chunks * unit;
+    now->last = units * (now->chunk + 1) / w->chunks * unit;
+    vt_shape s = vt_exec_shape(t->exec, t->dst);
+    int64_t y = now->first / columns, x = now->first % columns;
+    for (int64_t i = 0; i < now->last - now->first; i++) {
+        const vt_group_query *row = &now->rows->query[y], *col = &now->cols->query[x];
+        t->query_pixel[i] = row->source * s.w + col->source;
+        t->query_region[i] = 3 * row->region + col->region;
+        y += ++x == columns;
+        x = x == columns ? 0 : x;
+    }
+    return now->first < now->last;
+}
+
+static key_block find_keys(const worker *t, int64_t index)
+{
+    const vt_axis_group *rows = t->now.rows, *cols = t->now.cols;
+    key_block b = {.index = index, .first = index * t->w->block_rows};
+    b.last = b.first + t->w->block_rows < rows->keys ? b.first + t->w->block_rows : rows->keys;
+    b.keys = b.last > b.first ? (b.last - b.first) * cols->keys : 0;
+    int64_t width = vt_exec_shape(t->exec, t->p->k.map).w;
+    int64_t *pixel = t->key_pixel;
+    int32_t *region = t->key_region;
+    for (int64_t y = b.first; y < b.last; y++) {
+        int64_t sy = rows->key[y].source;
+        for (int64_t x = 0; x < cols->keys; x++) {
+            int64_t sx = cols->key[x].source;
+            *pixel++ = sy < 0 || sx < 0 ? -1 : sy * width + sx;
+        }
+        for (int64_t x = 0; t->now.masked && x < cols->keys; x++) {
+            *region++ = 3 * rows->key[y].region + cols->key[x].region;
+        }
+    }
+    return b;
+}
+
+static int64_t columns_of(const worker *t, int64_t keys)
+{
+    return vt_div_up(keys, t->w->kernels->nr) * t->w->kernels->nr;
+}
+
+/* Positions of query number i of the chunk for the keys of a block. */
+static vt_cpu_positions positions_of(const worker *t, const key_block *b, int64_t i)
+{
+    const vt_axis *rows = &t->w->rows.axis, *cols = &t->w->cols.axis;
+    int64_t at = t->now.first + i;
+    const vt_group_query *y = &t->now.rows->query[at / t->now.cols->queries];
+    const vt_group_query *x = &t->now.cols->query[at % t->now.cols->queries];
+    int64_t first = y->from > b->first ? y->from : b->first;
+    int64_t last = y->from + rows->span < b->last ? y->from + rows->span : b->last;
+    return (vt_cpu_positions){.rows = b->last - b->first,
+                              .cols = t->now.cols->keys,
+                              .columns = columns_of(t, b->keys),
+                              .first_row = first - b->first,
+                              .first_col = x->from,
+                              .seen_rows = last - first,
+                              .seen_cols = cols->span};
+}
+
+/* Where the offsets of the first key that `seen` counts begin. */
+static int64_t row_offset(const worker *t, const key_block *b, const vt_cpu_positions *seen,
+                          int64_t i)
+{
+    const vt_group_query *y = &t->now.rows->query[(t->now.first + i) / t->now.cols->queries];
+    return y->offset + seen->first_row + b->first - y->from;
+}
+
+static int64_t col_offset(const worker *t, int64_t i)
+{
+    return t->now.cols->query[(t->now.first + i) % t->now.cols->queries].offset;
+}
+
+static float *table_row(const worker *t, const key_block *b, int64_t i)
+{
+    int64_t stride = columns_of(t, b->keys);
+    return t->table + b->index * t->w->chunk_queries * t->w->key_columns + i * stride;
+}
+
+/* table[i][j] = what a position adds to the score of query i and key j, for a block */
+static void unfold(const worker *t, const key_block *b)
+{
+    int64_t height = 2 * t->w->rows.axis.span - 1, width = 2 * t->w->cols.axis.span - 1;
+    if (t->biases) {
+        memcpy(t->bias, t->biases + t->now.head * height * width,
+               (size_t)(height * width) * sizeof *t->bias);
+    }
+    for (int64_t i = 0; i < t->now.last - t->now.first; i++) {
+        vt_cpu_positions p = positions_of(t, b, i);
+        p.table = t->bias + row_offset(t, b, &p, i) * width + col_offset(t, i);
+        p.table_step = width;
+        p.dst = table_row(t, b, i);
+        t->w->kernels->positions(&p);
+    }
+}
+
+/* Whether the table holds the positions of this item. */
+static bool is_unfolded(const worker *t)
+{
+    const item *a = &t->now, *b = &t->unfolded;
+    return a->head == b->head && a->chunk == b->chunk && a->rows->shape == b->rows->shape &&
+           a->cols->shape == b->cols->shape;
 }
 
 /* Cosine score: rows[i] *= factor / max(|rows[i]|, 1e-12). */
@@ -209,134 +407,268 @@ static void normalise_rows(const worker *t, float *rows, int64_t count, int64_t 
     }
 }
 
-/* Queries [first, first + count), with the factor of the score in them. */
-static void load_queries(const worker *t, int64_t first, int64_t count)
-{
-    const vt_heads *h = &t->p->q;
-    gather(t, h, h->offset + (int64_t)t->now.head * h->width, first, count, h->width, NULL,
-           t->temperature ? 1.0f : t->p->scale, t->q, h->width);
-    if (t->temperature) {
-        normalise_rows(t, t->q, count, h->width,
-                       expf(fminf(t->temperature[t->now.head], logf(100.0f))));
-    }
-}
-
 /* k transposed into panels [width][nr], a strip of keys at a time, and v as it is. */
-static void load_keys(const worker *t)
+static void load_keys(const worker *t, const key_block *b)
 {
     const vt_cpu_kernels *k = t->w->kernels;
     const vt_heads *h = &t->p->k, *v = &t->p->v;
-    int64_t keys = t->w->keys;
-    for (int64_t i = 0; i < keys; i += k->lanes) {
-        int64_t count = keys - i < k->lanes ? keys - i : k->lanes;
-        gather(t, h, h->offset + (int64_t)t->now.head * h->width, i, count, h->width, t->pad, 1.0f,
-               t->strip, h->width);
+    int64_t channel = h->offset + (int64_t)t->now.head * h->width;
+    vt_cpu_rows rows = vt_cpu_head_rows(t->exec, h, t->now.image, channel, t->key_pixel);
+    rows.width = rows.block_stride = h->width;
+    rows.pad = t->pad ? t->pad + channel : NULL;
+    rows.block = t->strip;
+    for (int64_t i = 0; i < b->keys; i += k->lanes, rows.pixel += k->lanes) {
+        rows.rows = b->keys - i < k->lanes ? b->keys - i : k->lanes;
+        k->gather(&rows);
         if (t->temperature) {
-            normalise_rows(t, t->strip, count, h->width, 1.0f);
+            normalise_rows(t, t->strip, rows.rows, h->width, 1.0f);
         }
         k->transpose(t->strip, h->width, h->width, t->kt + i / k->nr * k->nr * h->width + i % k->nr,
                      k->nr);
     }
     for (int64_t i = 0; i < t->w->value_panels; i++) {
         int64_t done = i * k->nr, left = v->width - done;
-        gather(t, v, v->offset + (int64_t)t->now.head * v->width + done, 0, keys,
-               left < k->nr ? left : k->nr, t->pad, 1.0f, t->v + i * keys * k->nr, k->nr);
+        channel = v->offset + (int64_t)t->now.head * v->width + done;
+        rows = vt_cpu_head_rows(t->exec, v, t->now.image, channel, t->key_pixel);
+        rows.rows = b->keys;
+        rows.width = left < k->nr ? left : k->nr;
+        rows.pad = t->pad ? t->pad + channel : NULL;
+        rows.block = t->v + i * b->keys * k->nr;
+        rows.block_stride = k->nr;
+        k->gather(&rows);
     }
 }
 
-static const float no_bias[VT_CPU_MAX_NR];
+/* ---- a tile of queries ----------------------------------------------------------------------- */
 
-/* c[rows][panels * nr] = a[rows][depth] x panels + residual, residual laid out like c */
-static void product(const vt_cpu_kernels *k, int rows, int64_t depth, const float *a,
-                    int64_t a_stride, const float *panels, int64_t count, const float *residual,
-                    float *c)
+/* Queries [first, first + rows) of the chunk and the keys of a block that any of them sees. */
+typedef struct tile {
+    const key_block *block;
+    int64_t first;
+    int rows;
+    int64_t first_key, last_key; /* counted in the block */
+    int64_t panel, columns;      /* the panels that hold them begin here, and how many columns */
+} tile;
+
+static tile make_tile(const worker *t, const key_block *b, int64_t first, int rows)
 {
-    for (int64_t i = 0; i < count; i++) {
-        const float *panel = panels + i * depth * k->nr;
-        k->tile_f32(&(vt_cpu_tile){.rows = rows,
-                                   .k = depth,
-                                   .a = a,
-                                   .a_stride = a_stride * 4,
-                                   .panel = panel,
-                                   .bias = no_bias,
-                                   .residual = residual ? residual + i * k->nr : NULL,
-                                   .residual_stride = count * k->nr * 4,
-                                   .c = c + i * k->nr,
-                                   .c_stride = count * k->nr * 4,
-                                   .ahead = (const char *)panel});
+    int64_t at = t->now.first + first, columns = t->now.cols->queries, nr = t->w->kernels->nr;
+    int64_t top = t->now.rows->query[at / columns].from;
+    int64_t bottom = t->now.rows->query[(at + rows - 1) / columns].from + t->w->rows.axis.span;
+    top = top < b->first || t->w->relative ? b->first : top;
+    bottom = bottom > b->last || t->w->relative ? b->last : bottom;
+    tile made = {.block = b, .first = first, .rows = rows};
+    if (top < bottom) {
+        made.first_key = (top - b->first) * t->now.cols->keys;
+        made.last_key = (bottom - b->first) * t->now.cols->keys;
+        made.panel = made.first_key / nr;
+        made.columns = columns_of(t, made.last_key) - made.panel * nr;
     }
+    return made;
 }
 
-/* Asks for the lines that scatter will write: stores that wait for their lines hold up those that
- * follow them. */
-static void claim_rows(const vt_cpu_rows *out)
+/* Places of the tile's queries, and the rows that are written there. */
+static vt_cpu_rows result_rows(const worker *t, int64_t first, int64_t rows)
 {
-    int64_t element = out->bf16 ? 2 : 4;
+    vt_heads dst = {.map = t->dst};
+    int64_t stride = t->w->value_panels * t->w->kernels->nr;
+    vt_cpu_rows out = vt_cpu_head_rows(
+        t->exec, &dst, t->now.image, (int64_t)t->now.head * t->p->v.width, t->query_pixel + first);
+    out.rows = rows;
+    out.width = t->p->v.width;
+    out.block = t->out + (t->w->blocks > 1 ? first * stride : 0);
+    out.block_stride = stride;
+    return out;
+}
+
+static void write_rows(const worker *t, vt_cpu_rows *out, const float *sum)
+{
+    float inverse[VT_CPU_MAX_MR];
     for (int64_t i = 0; i < out->rows; i++) {
-        if (out->pixel[i] >= 0) {
-            const char *row =
-                (const char *)out->map + (out->first + out->pixel[i] * out->step) * element;
-            for (int64_t at = 0; at < out->width * element; at += VT_ALIGNMENT) {
-                __builtin_prefetch(row + at, 1, 3);
+        inverse[i] = 1.0f / sum[i];
+    }
+    out->factors = inverse;
+    t->w->kernels->scatter(out);
+}
+
+/* scores[i][j] = q_i . rows[.] + q_i . cols[.] + table[i][j]; q without its factor is loaded. */
+static void relative_positions(const worker *t, const tile *u)
+{
+    const attention_plan *w = t->w;
+    int64_t width = t->p->q.width, nr = w->kernels->nr, across = w->col_panels * nr;
+    vt_cpu_product p = {.rows = u->rows,
+                        .depth = width,
+                        .a = t->q,
+                        .a_stride = width,
+                        .panels = t->rel,
+                        .panel_step = width * nr,
+                        .count = w->row_panels,
+                        .c = t->along,
+                        .c_stride = w->row_panels * nr};
+    vt_cpu_multiply_panels(w->kernels, &p);
+    p.panels += w->row_panels * width * nr;
+    p.count = w->col_panels;
+    p.c = t->across;
+    p.c_stride = across;
+    vt_cpu_multiply_panels(w->kernels, &p);
+    for (int i = 0; i < u->rows; i++) {
+        vt_cpu_positions s = positions_of(t, u->block, u->first + i);
+        s.table = t->across + i * across + col_offset(t, u->first + i);
+        s.along = t->along + i * w->row_panels * nr + row_offset(t, u->block, &s, u->first + i);
+        s.base = w->tabled ? table_row(t, u->block, u->first + i) : NULL;
+        s.dst = t->score + i * u->columns;
+        w->kernels->positions(&s);
+    }
+}
+
+/* The tile's queries, with the factor of the score in them; the scores hold what depends on
+ * queries without it. */
+static void load_queries(const worker *t, const tile *u)
+{
+    const vt_heads *h = &t->p->q;
+    bool plain = !t->temperature && !t->w->relative;
+    vt_cpu_rows rows =
+        vt_cpu_head_rows(t->exec, h, t->now.image, h->offset + (int64_t)t->now.head * h->width,
+                         t->query_pixel + u->first);
+    rows.rows = u->rows;
+    rows.width = rows.block_stride = h->width;
+    rows.block = t->q;
+    rows.factor = plain ? t->p->scale : 1.0f;
+    t->w->kernels->gather(&rows);
+    if (t->w->relative) {
+        relative_positions(t, u);
+    }
+    if (t->temperature) {
+        normalise_rows(t, t->q, u->rows, h->width,
+                       expf(fminf(t->temperature[t->now.head], logf(100.0f))));
+    } else if (!plain) {
+        t->w->kernels->scale(t->q, u->rows * h->width, t->p->scale, t->q);
+    }
+}
+
+static void make_scores(const worker *t, const tile *u)
+{
+    const attention_plan *w = t->w;
+    int64_t width = t->p->q.width, nr = w->kernels->nr, whole = columns_of(t, u->block->keys);
+    bool ends = u->panel * nr + u->columns == whole && u->block->keys < whole;
+    vt_cpu_product p = {.rows = u->rows,
+                        .depth = width,
+                        .a = t->q,
+                        .a_stride = width,
+                        .panels = t->kt + u->panel * nr * width,
+                        .panel_step = nr * width,
+                        .count = u->columns / nr,
+                        .fill = ends ? t->fill : NULL,
+                        .c = t->score,
+                        .c_stride = u->columns};
+    if (w->relative) {
+        p.residual = t->score;
+        p.residual_stride = u->columns;
+    } else if (w->tabled) {
+        p.residual = table_row(t, u->block, u->first) + u->panel * nr;
+        p.residual_stride = whole;
+    }
+    vt_cpu_multiply_panels(w->kernels, &p);
+}
+
+static void attend(const worker *t, const tile *u)
+{
+    const attention_plan *w = t->w;
+    const vt_cpu_kernels *k = w->kernels;
+    vt_cpu_rows out = result_rows(t, u->first, u->rows);
+    bool running = w->blocks > 1;
+    float factor[VT_CPU_MAX_MR];
+    int64_t state = running ? u->first : 0, skipped = u->first_key - u->panel * k->nr;
+    vt_cpu_claim_rows(&out);
+    load_queries(t, u);
+    make_scores(t, u);
+    k->softmax_rows(
+        &(vt_cpu_softmax){.scores = t->score,
+                          .rows = u->rows,
+                          .n = u->columns,
+                          .regions = t->now.masked ? t->key_region + u->panel * k->nr : NULL,
+                          .region = t->query_region + u->first,
+                          .running = running,
+                          .top = t->top + state,
+                          .sum = t->sum + state,
+                          .factor = factor});
+    for (int i = 0; running && i < u->rows; i++) {
+        float *row = out.block + i * out.block_stride;
+        k->scale(row, out.block_stride, factor[i], row);
+    }
+    vt_cpu_multiply_panels(k, &(vt_cpu_product){.rows = u->rows,
+                                                .depth = u->last_key - u->first_key,
+                                                .a = t->score + skipped,
+                                                .a_stride = u->columns,
+                                                .panels = t->v + u->first_key * k->nr,
+                                                .panel_step = u->block->keys * k->nr,
+                                                .count = w->value_panels,
+                                                .residual = running ? out.block : NULL,
+                                                .residual_stride = out.block_stride,
+                                                .c = out.block,
+                                                .c_stride = out.block_stride});
+    if (!running) {
+        write_rows(t, &out, t->sum);
+    }
+}
+
+/* ---- runs of items --------------------------------------------------------------------------- */
+
+static void start_running(const worker *t)
+{
+    int64_t queries = t->now.last - t->now.first;
+    memset(t->out, 0, (size_t)(queries * t->w->value_panels * t->w->kernels->nr) * sizeof *t->out);
+    for (int64_t i = 0; i < queries; i++) {
+        t->top[i] = -INFINITY;
+        t->sum[i] = 0.0f;
+    }
+}
+
+static void fill_columns(const worker *t, int64_t keys)
+{
+    int64_t nr = t->w->kernels->nr;
+    for (int64_t j = 0; j < nr; j++) {
+        t->fill[j] = keys % nr != 0 && j >= keys % nr ? VT_CPU_UNSEEN : 0.0f;
+    }
+}
+
+static void run_item(worker *t)
+{
+    int64_t queries = t->now.last - t->now.first, unit = tile_unit(t), units = queries / unit;
+    int64_t per_tile = t->w->kernels->mr / unit, tiles = vt_div_up(units, per_tile);
+    bool unfolds = t->w->tabled && (t->unfolded.head < 0 || !is_unfolded(t));
+    if (t->w->blocks > 1) {
+        start_running(t);
+    }
+    for (int64_t index = 0; index * t->w->block_rows < t->now.rows->keys; index++) {
+        key_block b = find_keys(t, index);
+        if (unfolds) {
+            unfold(t, &b);
+        }
+        fill_columns(t, b.keys);
+        load_keys(t, &b);
+        for (int64_t i = 0; i < tiles; i++) {
+            int64_t first = units * i / tiles * unit, next = units * (i + 1) / tiles * unit;
+            tile u = make_tile(t, &b, first, (int)(next - first));
+            if (u.columns > 0) {
+                attend(t, &u);
             }
         }
     }
-}
-
-static void run_window(const worker *t)
-{
-    const vt_cpu_kernels *k = t->w->kernels;
-    const window_plan *w = t->w;
-    vt_shape s = vt_exec_shape(t->exec, t->dst);
-    int64_t tiles = vt_div_up(w->keys, k->mr), q_width = t->p->q.width;
-    float inverse[VT_CPU_MAX_MR];
-    vt_cpu_rows out = {.map = vt_exec_map(t->exec, t->dst),
-                       .bf16 = vt_map_is_bf16(t->exec->program, t->dst),
-                       .width = t->p->v.width,
-                       .first =
-                           t->now.image * s.h * s.w * s.c + (int64_t)t->now.head * t->p->v.width,
-                       .step = s.c,
-                       .block = t->out,
-                       .block_stride = w->value_panels * k->nr,
-                       .factors = inverse};
-    for (int64_t i = 0; i < tiles; i++) {
-        int64_t first = w->keys * i / tiles;
-        int rows = (int)(w->keys * (i + 1) / tiles - first);
-        out.pixel = t->now.pixel + first;
-        out.rows = rows;
-        claim_rows(&out);
-        load_queries(t, first, rows);
-        product(k, rows, q_width, t->q, q_width, t->kt, w->key_columns / k->nr,
-                t->table + first * w->key_columns, t->score);
-        k->softmax_rows(t->score, rows, w->key_columns, t->now.masked ? t->now.region : NULL,
-                        t->now.region + first, inverse);
-        product(k, rows, w->keys, t->score, w->key_columns, t->v, w->value_panels, NULL, t->out);
-        k->scatter(&out);
-    }
-}
-
-static void run_items(worker *t, int64_t first, int64_t last)
-{
-    int unfolded = -1;
-    for (int64_t i = first; i < last; i++) {
-        find_tokens(t, i, &t->now);
-        if (t->now.head != unfolded) {
-            unfold_bias(t, t->now.head);
-            unfolded = t->now.head;
-        }
-        load_keys(t);
-        run_window(t);
+    t->unfolded = t->now;
+    for (int64_t i = 0; t->w->blocks > 1 && i < queries; i += VT_CPU_MAX_MR) {
+        int64_t rows = queries - i < VT_CPU_MAX_MR ? queries - i : VT_CPU_MAX_MR;
+        vt_cpu_rows out = result_rows(t, i, rows);
+        write_rows(t, &out, t->sum + i);
     }
 }
 
 static void attention_run(const vt_exec *exec, const vt_record *r)
 {
     const vt_attention *p = &r->as.attention;
-    const window_plan w = make_plan(vt_cpu_kernels_of(exec->backend), exec->program, p);
-    int64_t *source = (int64_t *)(void *)((char *)exec->scratch + w.source_at);
-    int32_t *region = (int32_t *)(void *)((char *)exec->scratch + w.region_at);
-    fill_axis(&w.rows, source, region);
-    fill_axis(&w.cols, source + w.rows.padded, region + w.rows.padded);
+    const attention_plan w =
+        make_plan(vt_cpu_kernels_of(exec->backend), exec->program, p, exec->threads);
+    prepare(exec, p, &w);
     int64_t runs = exec->threads == 1 ? 1 : exec->threads * RUNS_PER_THREAD;
     runs = runs < w.items ? runs : w.items;
 #pragma omp parallel num_threads(exec->threads)
@@ -344,22 +676,14 @@ static void attention_run(const vt_exec *exec, const vt_record *r)
         worker t = make_worker(exec, r, &w, omp_get_thread_num());
 #pragma omp for schedule(dynamic, 1)
         for (int64_t i = 0; i < runs; i++) {
-            run_items(&t, w.items * i / runs, w.items * (i + 1) / runs);
+            for (int64_t j = w.items * i / runs; j < w.items * (i + 1) / runs; j++) {
+                if (find_item(&t, j)) {
+                    run_item(&t);
+                }
+            }
         }
     }
 }
 
-static const char *attention_refuse(const vt_plan_input *in, const vt_record *r)
-{
-    (void)in;
-    const vt_attention *p = &r->as.attention;
-    if (p->pattern.kind != VT_PATTERN_WINDOW && p->pattern.kind != VT_PATTERN_GRID) {
-        return "the pattern is not made of windows";
-    }
-    return p->rows.id ? "positions depend on the query" : NULL;
-}
-
-const vt_impl vt_cpu_attention = {.refuse = attention_refuse,
-                                  .name = "windows",
-                                  .scratch = attention_scratch,
-                                  .run = attention_run};
+const vt_impl vt_cpu_attention = {
+    .name = "groups", .scratch = attention_scratch, .run = attention_run};

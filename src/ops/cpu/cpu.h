@@ -6,8 +6,9 @@
 #include "ops/backend.h"
 
 extern const vt_impl vt_cpu_linear, vt_cpu_conv2d, vt_cpu_conv2d_groups, vt_cpu_norm,
-    vt_cpu_attention, vt_cpu_add, vt_cpu_space_to_depth, vt_cpu_mean_pool, vt_cpu_depthwise_rows,
-    vt_cpu_affine, vt_cpu_mul, vt_cpu_concat, vt_cpu_pooling, vt_cpu_deform_patches;
+    vt_cpu_attention, vt_cpu_summed_attention, vt_cpu_add, vt_cpu_space_to_depth, vt_cpu_mean_pool,
+    vt_cpu_depthwise_rows, vt_cpu_affine, vt_cpu_mul, vt_cpu_concat, vt_cpu_pooling,
+    vt_cpu_deform_patches;
 
 /* `count` elements from one map to another, whatever their types. */
 void vt_cpu_copy(const vt_exec *exec, vt_value from, int64_t from_at, vt_value to, int64_t to_at,

@@ -4,7 +4,6 @@
 #include "ops/cpu/cpu.h"
 #include "ops/cpu/kernels.h"
 #include "ops/cpu/pack.h"
-#include "ops/ref/ref.h"
 
 static const char *refuse_dtype(vt_dtype dtype)
 {
@@ -18,7 +17,6 @@ static const char *refuse_dtype(vt_dtype dtype)
 
 #define ONLY(impl) ((const vt_impl *const[]){&impl, NULL})
 static const vt_impl *const conv2d_impls[] = {&vt_cpu_conv2d, &vt_cpu_conv2d_groups, NULL};
-static const vt_impl *const attention_impls[] = {&vt_cpu_attention, &vt_ref_attention, NULL};
 #define CPU_BACKEND(isa)                                                                           \
     {                                                                                              \
         .name = "cpu " #isa,                                                                       \
@@ -27,7 +25,7 @@ static const vt_impl *const attention_impls[] = {&vt_cpu_attention, &vt_ref_atte
                 [VT_OP_LINEAR] = ONLY(vt_cpu_linear),                                              \
                 [VT_OP_CONV2D] = conv2d_impls,                                                     \
                 [VT_OP_NORM] = ONLY(vt_cpu_norm),                                                  \
-                [VT_OP_ATTENTION] = attention_impls,                                               \
+                [VT_OP_ATTENTION] = ONLY(vt_cpu_attention),                                        \
                 [VT_OP_ADD] = ONLY(vt_cpu_add),                                                    \
                 [VT_OP_SPACE_TO_DEPTH] = ONLY(vt_cpu_space_to_depth),                              \
                 [VT_OP_MEAN_POOL] = ONLY(vt_cpu_mean_pool),                                        \
@@ -36,8 +34,8 @@ static const vt_impl *const attention_impls[] = {&vt_cpu_attention, &vt_ref_atte
                 [VT_OP_MUL] = ONLY(vt_cpu_mul),                                                    \
                 [VT_OP_CONCAT] = ONLY(vt_cpu_concat),                                              \
                 [VT_OP_POOL] = ONLY(vt_cpu_pooling),                                               \
-                [VT_OP_LINEAR_ATTENTION] = ONLY(vt_ref_linear_attention),                          \
-                [VT_OP_CHANNEL_ATTENTION] = ONLY(vt_ref_channel_attention),                        \
+                [VT_OP_LINEAR_ATTENTION] = ONLY(vt_cpu_summed_attention),                          \
+                [VT_OP_CHANNEL_ATTENTION] = ONLY(vt_cpu_summed_attention),                         \
                 [VT_OP_DEFORM_PATCHES] = ONLY(vt_cpu_deform_patches),                              \
             },                                                                                     \
         .refuse_dtype = refuse_dtype, .pack = vt_cpu_pack, .peak = vt_cpu_peak,                    \

@@ -341,41 +341,100 @@ static float square_sum(const float *x, int64_t n)
 
 /* ---- attention ------------------------------------------------------------------------------- */
 
-/* Rows are short chains of dependent steps, so each step is taken for all rows in turn. */
-static void softmax_rows(float *scores, int64_t rows, int64_t n, const int32_t *regions,
-                         const int32_t *region, float *inverse)
+VT_INLINE void fill_vectors(float *dst, int64_t count, vf x)
 {
+    for (int64_t c = 0; c < count; c += LANES) {
+        vf_store(dst + c, x);
+    }
+}
+
+/* In ascending order: each run of whole vectors overwrites what the one before wrote too far. */
+static void positions(const vt_cpu_positions *args)
+{
+    const vt_cpu_positions p = *args; /* what is stored below can't change it */
+    const vf unseen = vf_all(VT_CPU_UNSEEN);
+    const int64_t last_col = p.first_col + p.seen_cols;
+    for (int64_t i = 0; i < p.rows; i++) {
+        float *row = p.dst + i * p.cols;
+        int64_t y = i - p.first_row;
+        if (y < 0 || y >= p.seen_rows) {
+            fill_vectors(row, p.cols, unseen);
+            continue;
+        }
+        fill_vectors(row, p.first_col, unseen);
+        vf along = vf_all(p.along ? p.along[y] : 0.0f);
+        for (int64_t x = 0; x < p.seen_cols; x += LANES) {
+            vf s = vf_load(p.table + y * p.table_step + x) + along;
+            if (p.base) {
+                s += vf_load(p.base + i * p.cols + p.first_col + x);
+            }
+            vf_store(row + p.first_col + x, s);
+        }
+        fill_vectors(row + last_col, p.cols - last_col, unseen);
+    }
+    int64_t end = p.rows * p.cols;
+    fill_vectors(p.dst + end, p.columns - end, (vf){0});
+}
+
+/* Rows are short chains of dependent steps, so each step is taken for all rows in turn. */
+static void softmax_rows(const vt_cpu_softmax *args)
+{
+    const vt_cpu_softmax p = *args;
     float top[MR];
-    for (int64_t r = 0; r < rows; r++) {
-        float *row = scores + r * n;
+    for (int64_t r = 0; r < p.rows; r++) {
+        float *row = p.scores + r * p.n;
         vf largest = vf_all(-INFINITY);
-        for (int64_t c = 0; c < n; c += LANES) {
+        for (int64_t c = 0; c < p.n; c += LANES) {
             vf s = vf_load(row + c);
-            if (regions) {
+            if (p.regions) {
                 vi ids;
-                memcpy(&ids, regions + c, sizeof ids);
-                s += (vf)((vi)vf_all(VT_MASK_VALUE) & (ids != region[r]));
+                memcpy(&ids, p.regions + c, sizeof ids);
+                s += (vf)((vi)vf_all(VT_MASK_VALUE) & (ids != p.region[r]));
                 vf_store(row + c, s);
             }
             largest = vf_max(largest, s);
         }
         top[r] = vf_largest(largest);
     }
-    for (int64_t r = 0; r < rows; r++) {
-        float *row = scores + r * n;
+    for (int64_t r = 0; p.running && r < p.rows; r++) {
+        float before = p.top[r];
+        p.top[r] = top[r] = before > top[r] ? before : top[r];
+        p.factor[r] = vf_exp(vf_all(before - top[r]))[0];
+    }
+    for (int64_t r = 0; r < p.rows; r++) {
+        float *row = p.scores + r * p.n;
         vf sum = {0};
-        for (int64_t c = 0; c < n; c += LANES) {
+        for (int64_t c = 0; c < p.n; c += LANES) {
             vf e = vf_exp(vf_load(row + c) - top[r]);
             sum += e;
             vf_store(row + c, e);
         }
-        inverse[r] = 1.0f / vf_sum(sum);
+        p.sum[r] = vf_sum(sum) + (p.running ? p.sum[r] * p.factor[r] : 0.0f);
+    }
+}
+
+static void weigh(const vt_cpu_weigh *p)
+{
+    for (int64_t r = 0; r < p->rows; r++) {
+        const float *row = p->block + r * p->width;
+        vf sum = {0};
+        int64_t c = 0;
+        for (; c + LANES <= p->width; c += LANES) {
+            sum += vf_load(row + c) * vf_load(p->weights + c);
+        }
+        if (c < p->width) {
+            sum += vf_load_some(row, false, c, p->width - c) *
+                   vf_load_some(p->weights, false, c, p->width - c);
+        }
+        float weight = vf_sum(sum);
+        p->factors[r] = p->numerator / (weight < p->floor ? p->floor : weight);
     }
 }
 
 VT_INLINE void gather_rows(const bool bf16, const vt_cpu_rows *p)
 {
     const vt_cpu_rows g = *p; /* what is stored below can't change it */
+    const vf least = vf_all(g.relu ? 0.0f : -INFINITY);
     int64_t whole = g.width / LANES * LANES;
     for (int64_t i = 0; i < g.rows; i++) {
         float *out = g.block + i * g.block_stride;
@@ -387,11 +446,12 @@ VT_INLINE void gather_rows(const bool bf16, const vt_cpu_rows *p)
         }
         int64_t at = g.first + g.pixel[i] * g.step, c = 0;
         for (; c < whole; c += LANES) {
-            vf_store(out + c, vf_load_some(g.map, bf16, at + c, LANES) * g.factor);
+            vf x = vf_load_some(g.map, bf16, at + c, LANES) * g.factor;
+            vf_store(out + c, vf_max(least, x));
         }
         if (c < g.width) {
-            vf_store_some(out, false, c, g.width - c,
-                          vf_load_some(g.map, bf16, at + c, g.width - c) * g.factor);
+            vf x = vf_load_some(g.map, bf16, at + c, g.width - c) * g.factor;
+            vf_store_some(out, false, c, g.width - c, vf_max(least, x));
         }
     }
 }
@@ -525,7 +585,9 @@ const vt_cpu_kernels VT_CPU_TABLE(vt_cpu_kernels_, VT_ISA_NAME) = {
     .widen = widen,
     .narrow = narrow,
     .add = add,
+    .positions = positions,
     .softmax_rows = softmax_rows,
+    .weigh = weigh,
     .gather = gather,
     .scatter = scatter,
     .transpose = transpose,

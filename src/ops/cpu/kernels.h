@@ -55,7 +55,47 @@ typedef struct vt_cpu_rows {
     int64_t block_stride; /* elements */
     float factor;
     const float *factors;
+    bool relu; /* of what is gathered */
 } vt_cpu_rows;
+
+#define VT_CPU_UNSEEN (-1e30f) /* added to the score of a key that the query does not see */
+
+/* What positions add to the scores of a query for rows x cols keys, of which it sees seen_rows x
+ * seen_cols from (first_row, first_col) on; there, counted from that key,
+ *   dst[y * cols + x] = table[y * table_step + x] + along[y] + base[y * cols + x]
+ * (base counted from the first of all keys), elsewhere VT_CPU_UNSEEN, and zeros up to dst[columns].
+ * Whole vectors are read and stored: up to `lanes` floats past the end of each row of the table,
+ * and of base and dst. */
+typedef struct vt_cpu_positions {
+    int64_t rows, cols, columns;
+    int64_t first_row, first_col, seen_rows, seen_cols;
+    const float *table;
+    int64_t table_step;
+    const float *along; /* or NULL */
+    const float *base;  /* or NULL */
+    float *dst;
+} vt_cpu_positions;
+
+/* scores[r][j] = exp(scores[r][j] - top[r]) for `rows` <= mr dense rows of n columns, a multiple of
+ * `lanes`; top is the largest of the row, sum[r] the sum of the results. The mask is first added
+ * where regions[j] != region[r]. If `running`, top and sum take in what they were: factor[r] is
+ * what earlier results must be multiplied by. */
+typedef struct vt_cpu_softmax {
+    float *scores;
+    int64_t rows, n;
+    const int32_t *regions, *region; /* or NULL */
+    bool running;
+    float *top, *sum, *factor;
+} vt_cpu_softmax;
+
+/* factors[r] = numerator / max(rows[r] . weights, floor) */
+typedef struct vt_cpu_weigh {
+    const float *block; /* dense */
+    int64_t rows, width;
+    const float *weights;
+    float numerator, floor;
+    float *factors;
+} vt_cpu_weigh;
 
 /* Channels [0, channels) of one output row of a depthwise convolution, or of several:
  *   dst[x] = residual[x] + affine(act(bias + sum over the kernel rows that lie in the map))
@@ -161,12 +201,10 @@ typedef struct vt_cpu_kernels {
     void (*narrow)(const float *src, int64_t n, uint16_t *dst);
     /* dst = a + b */
     void (*add)(const float *a, const float *b, int64_t n, float *dst);
-    /* row[j] = exp(row[j] - max) for each of `rows` <= mr rows of n columns, a multiple of `lanes`;
-     * inverse[r] = 1 / sum. The mask is first added where regions[j] != region[r]; regions may be
-     * NULL. Rows are dense. */
-    void (*softmax_rows)(float *scores, int64_t rows, int64_t n, const int32_t *regions,
-                         const int32_t *region, float *inverse);
-    void (*gather)(const vt_cpu_rows *rows);  /* block[i] = map row i * factor */
+    void (*positions)(const vt_cpu_positions *positions);
+    void (*softmax_rows)(const vt_cpu_softmax *softmax);
+    void (*weigh)(const vt_cpu_weigh *weigh);
+    void (*gather)(const vt_cpu_rows *rows);  /* block[i] = relu(map row i * factor) */
     void (*scatter)(const vt_cpu_rows *rows); /* map row i = block[i] * factors[i] */
     /* dst[j * dst_stride + i] = src[i * src_stride + j] for i < lanes, j < cols; strides in
      * elements */

@@ -138,19 +138,5 @@ static void attention_run(const vt_exec *exec, const vt_record *r)
     }
 }
 
-/* Also the last of the fast CPU side's list, where maps may be kept in half precision. */
-static const char *attention_refuse(const vt_plan_input *in, const vt_record *r)
-{
-    const vt_map *maps = in->program->maps;
-    if (in->backend == &vt_backend_ref) {
-        return NULL;
-    }
-    bool half = maps[r->dst.id].dtype != VT_F32;
-    for (int i = 0; i < VT_MAX_SOURCES; i++) {
-        half = half || maps[r->source[i].id].dtype != VT_F32;
-    }
-    return half ? "the reference keeps its maps in f32" : NULL;
-}
-
 const vt_impl vt_ref_attention = {
-    .name = "ref", .refuse = attention_refuse, .scratch = attention_scratch, .run = attention_run};
+    .name = "ref", .scratch = attention_scratch, .run = attention_run};
