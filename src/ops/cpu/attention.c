@@ -143,7 +143,8 @@ typedef struct item {
 
 /* A block of keys: rows [first, last) of the group's. */
 typedef struct key_block {
-    int64_t index, first, last, keys;
+    int64_t index, first, last;
+    int64_t keys, columns; /* how many; filled up to panels */
 } key_block;
 
 /* What one thread works with. */
@@ -158,9 +159,10 @@ typedef struct worker {
     float *q, *strip, *kt, *v, *bias, *table, *score, *along, *across, *out, *top, *sum, *fill;
     int64_t *query_pixel, *key_pixel; /* of a chunk, of a block; or -1 */
     int32_t *query_region, *key_region;
-    item now, unfolded;  /* whose positions are in the table */
-    const float *pad;    /* rows of k and v outside the map, or NULL */
-    const float *biases; /* the record's table, or NULL */
+    vt_cpu_rows from, to; /* the queries and results of the item */
+    item now, unfolded;   /* whose positions are in the table */
+    const float *pad;     /* rows of k and v outside the map, or NULL */
+    const float *biases;  /* the record's table, or NULL */
     const float *temperature;
 } worker;
 
@@ -207,7 +209,6 @@ static worker make_worker(const vt_exec *exec, const vt_record *r, const attenti
     memset(t.key_region, 0, (size_t)w->key_columns * sizeof *t.key_region);
     if (w->tabled) {
         memset(t.bias, 0, w->table_at - w->bias_at);
-        memset(t.table, 0, w->score_at - w->table_at);
     }
     return t;
 }
@@ -277,6 +278,37 @@ static int64_t tile_unit(const worker *t)
     return near && t->now.cols->queries <= t->w->kernels->mr ? t->now.cols->queries : 1;
 }
 
+/* Pixels and regions of the item's queries. */
+static void find_queries(const worker *t)
+{
+    const int64_t width = vt_exec_shape(t->exec, t->dst).w, columns = t->now.cols->queries;
+    int64_t *pixel = t->query_pixel;
+    int32_t *region = t->query_region;
+    for (int64_t i = t->now.first; i < t->now.last;) {
+        const vt_group_query *row = &t->now.rows->query[i / columns], *col = t->now.cols->query;
+        int64_t x = i % columns,
+                end = x + t->now.last - i < columns ? x + t->now.last - i : columns;
+        for (i += end - x; x < end; x++) {
+            *pixel++ = row->source * width + col[x].source;
+            *region++ = 3 * row->region + col[x].region;
+        }
+    }
+}
+
+/* What the rows of all tiles have in common. */
+static void find_rows(worker *t)
+{
+    const vt_heads *q = &t->p->q, dst = {.map = t->dst};
+    int64_t head = t->now.head, values = t->p->v.width;
+    t->from = vt_cpu_head_rows(t->exec, q, t->now.image, q->offset + head * q->width, NULL);
+    t->from.width = t->from.block_stride = q->width;
+    t->from.block = t->q;
+    t->from.factor = t->temperature || t->w->relative ? 1.0f : t->p->scale;
+    t->to = vt_cpu_head_rows(t->exec, &dst, t->now.image, head * values, NULL);
+    t->to.width = values;
+    t->to.block_stride = t->w->value_panels * t->w->kernels->nr;
+}
+
 /* Starts item number `index`; false if there is nothing in it. */
 static bool find_item(worker *t, int64_t index)
 {
@@ -297,16 +329,21 @@ static bool find_item(worker *t, int64_t index)
     int64_t unit = tile_unit(t), units = queries / unit;
     now->first = units * now->chunk / w->chunks * unit;
     now->last = units * (now->chunk + 1) / w->chunks * unit;
-    vt_shape s = vt_exec_shape(t->exec, t->dst);
-    int64_t y = now->first / columns, x = now->first % columns;
-    for (int64_t i = 0; i < now->last - now->first; i++) {
-        const vt_group_query *row = &now->rows->query[y], *col = &now->cols->query[x];
-        t->query_pixel[i] = row->source * s.w + col->source;
-        t->query_region[i] = 3 * row->region + col->region;
-        y += ++x == columns;
-        x = x == columns ? 0 : x;
-    }
+    find_queries(t);
+    find_rows(t);
     return now->first < now->last;
+}
+
+/* The first column of the panel that holds column j. */
+static int64_t panel_start(const worker *t, int64_t j)
+{
+    return j & -(int64_t)t->w->kernels->nr;
+}
+
+/* Columns that fill whole panels. */
+static int64_t columns_of(const worker *t, int64_t keys)
+{
+    return panel_start(t, keys + t->w->kernels->nr - 1);
 }
 
 static key_block find_keys(const worker *t, int64_t index)
@@ -314,7 +351,8 @@ static key_block find_keys(const worker *t, int64_t index)
     const vt_axis_group *rows = t->now.rows, *cols = t->now.cols;
     key_block b = {.index = index, .first = index * t->w->block_rows};
     b.last = b.first + t->w->block_rows < rows->keys ? b.first + t->w->block_rows : rows->keys;
-    b.keys = b.last > b.first ? (b.last - b.first) * cols->keys : 0;
+    b.keys = (b.last - b.first) * cols->keys;
+    b.columns = columns_of(t, b.keys);
     int64_t width = vt_exec_shape(t->exec, t->p->k.map).w;
     int64_t *pixel = t->key_pixel;
     int32_t *region = t->key_region;
@@ -331,46 +369,31 @@ static key_block find_keys(const worker *t, int64_t index)
     return b;
 }
 
-static int64_t columns_of(const worker *t, int64_t keys)
+/* Positions of the query at (y, x) of the group for the keys of a block; `table` and `along` are
+ * those of offset 0. */
+static vt_cpu_positions positions_of(const worker *t, const key_block *b, int64_t y, int64_t x,
+                                     const float *table, int64_t step, const float *along)
 {
-    return vt_div_up(keys, t->w->kernels->nr) * t->w->kernels->nr;
-}
-
-/* Positions of query number i of the chunk for the keys of a block. */
-static vt_cpu_positions positions_of(const worker *t, const key_block *b, int64_t i)
-{
-    const vt_axis *rows = &t->w->rows.axis, *cols = &t->w->cols.axis;
-    int64_t at = t->now.first + i;
-    const vt_group_query *y = &t->now.rows->query[at / t->now.cols->queries];
-    const vt_group_query *x = &t->now.cols->query[at % t->now.cols->queries];
-    int64_t first = y->from > b->first ? y->from : b->first;
-    int64_t last = y->from + rows->span < b->last ? y->from + rows->span : b->last;
+    const vt_group_query *row = &t->now.rows->query[y], *col = &t->now.cols->query[x];
+    int64_t end = row->from + t->w->rows.axis.span;
+    int64_t first = row->from > b->first ? row->from : b->first;
+    int64_t last = end < b->last ? end : b->last;
+    int64_t offset = row->offset + first - row->from;
     return (vt_cpu_positions){.rows = b->last - b->first,
                               .cols = t->now.cols->keys,
-                              .columns = columns_of(t, b->keys),
+                              .columns = b->columns,
                               .first_row = first - b->first,
-                              .first_col = x->from,
+                              .first_col = col->from,
                               .seen_rows = last - first,
-                              .seen_cols = cols->span};
-}
-
-/* Where the offsets of the first key that `seen` counts begin. */
-static int64_t row_offset(const worker *t, const key_block *b, const vt_cpu_positions *seen,
-                          int64_t i)
-{
-    const vt_group_query *y = &t->now.rows->query[(t->now.first + i) / t->now.cols->queries];
-    return y->offset + seen->first_row + b->first - y->from;
-}
-
-static int64_t col_offset(const worker *t, int64_t i)
-{
-    return t->now.cols->query[(t->now.first + i) % t->now.cols->queries].offset;
+                              .seen_cols = t->w->cols.axis.span,
+                              .table = table + offset * step + col->offset,
+                              .table_step = step,
+                              .along = along ? along + offset : NULL};
 }
 
 static float *table_row(const worker *t, const key_block *b, int64_t i)
 {
-    int64_t stride = columns_of(t, b->keys);
-    return t->table + b->index * t->w->chunk_queries * t->w->key_columns + i * stride;
+    return t->table + b->index * t->w->chunk_queries * t->w->key_columns + i * b->columns;
 }
 
 /* table[i][j] = what a position adds to the score of query i and key j, for a block */
@@ -381,12 +404,14 @@ static void unfold(const worker *t, const key_block *b)
         memcpy(t->bias, t->biases + t->now.head * height * width,
                (size_t)(height * width) * sizeof *t->bias);
     }
+    int64_t columns = t->now.cols->queries;
+    int64_t y = t->now.first / columns, x = t->now.first % columns;
     for (int64_t i = 0; i < t->now.last - t->now.first; i++) {
-        vt_cpu_positions p = positions_of(t, b, i);
-        p.table = t->bias + row_offset(t, b, &p, i) * width + col_offset(t, i);
-        p.table_step = width;
+        vt_cpu_positions p = positions_of(t, b, y, x, t->bias, width, NULL);
         p.dst = table_row(t, b, i);
         t->w->kernels->positions(&p);
+        y += x + 1 == columns;
+        x = x + 1 == columns ? 0 : x + 1;
     }
 }
 
@@ -447,37 +472,36 @@ typedef struct tile {
     int64_t first;
     int rows;
     int64_t first_key, last_key; /* counted in the block */
-    int64_t panel, columns;      /* the panels that hold them begin here, and how many columns */
+    int64_t column, columns;     /* of the panels that hold them: the first, how many */
 } tile;
 
 static tile make_tile(const worker *t, const key_block *b, int64_t first, int rows)
 {
-    int64_t at = t->now.first + first, columns = t->now.cols->queries, nr = t->w->kernels->nr;
-    int64_t top = t->now.rows->query[at / columns].from;
-    int64_t bottom = t->now.rows->query[(at + rows - 1) / columns].from + t->w->rows.axis.span;
-    top = top < b->first || t->w->relative ? b->first : top;
-    bottom = bottom > b->last || t->w->relative ? b->last : bottom;
+    int64_t top = b->first, bottom = b->last;
+    if (t->p->pattern.kind == VT_PATTERN_NEIGHBORHOOD && !t->w->relative) {
+        int64_t at = t->now.first + first, columns = t->now.cols->queries;
+        int64_t from = t->now.rows->query[at / columns].from;
+        int64_t end = t->now.rows->query[(at + rows - 1) / columns].from + t->w->rows.axis.span;
+        top = from > top ? from : top;
+        bottom = end < bottom ? end : bottom;
+    }
     tile made = {.block = b, .first = first, .rows = rows};
     if (top < bottom) {
         made.first_key = (top - b->first) * t->now.cols->keys;
         made.last_key = (bottom - b->first) * t->now.cols->keys;
-        made.panel = made.first_key / nr;
-        made.columns = columns_of(t, made.last_key) - made.panel * nr;
+        made.column = panel_start(t, made.first_key);
+        made.columns = columns_of(t, made.last_key) - made.column;
     }
     return made;
 }
 
-/* Places of the tile's queries, and the rows that are written there. */
+/* Places of queries, and the rows that are written there. */
 static vt_cpu_rows result_rows(const worker *t, int64_t first, int64_t rows)
 {
-    vt_heads dst = {.map = t->dst};
-    int64_t stride = t->w->value_panels * t->w->kernels->nr;
-    vt_cpu_rows out = vt_cpu_head_rows(
-        t->exec, &dst, t->now.image, (int64_t)t->now.head * t->p->v.width, t->query_pixel + first);
+    vt_cpu_rows out = t->to;
+    out.pixel = t->query_pixel + first;
     out.rows = rows;
-    out.width = t->p->v.width;
-    out.block = t->out + (t->w->blocks > 1 ? first * stride : 0);
-    out.block_stride = stride;
+    out.block = t->out + (t->w->blocks > 1 ? first * out.block_stride : 0);
     return out;
 }
 
@@ -502,19 +526,20 @@ static void relative_positions(const worker *t, const tile *u)
                         .a_stride = width,
                         .panels = t->rel,
                         .panel_step = width * nr,
-                        .count = w->row_panels,
+                        .cols = w->row_panels * nr,
                         .c = t->along,
                         .c_stride = w->row_panels * nr};
     vt_cpu_multiply_panels(w->kernels, &p);
     p.panels += w->row_panels * width * nr;
-    p.count = w->col_panels;
+    p.cols = across;
     p.c = t->across;
     p.c_stride = across;
     vt_cpu_multiply_panels(w->kernels, &p);
     for (int i = 0; i < u->rows; i++) {
-        vt_cpu_positions s = positions_of(t, u->block, u->first + i);
-        s.table = t->across + i * across + col_offset(t, u->first + i);
-        s.along = t->along + i * w->row_panels * nr + row_offset(t, u->block, &s, u->first + i);
+        int64_t at = t->now.first + u->first + i, columns = t->now.cols->queries;
+        vt_cpu_positions s =
+            positions_of(t, u->block, at / columns, at % columns, t->across + i * across, 0,
+                         t->along + i * w->row_panels * nr);
         s.base = w->tabled ? table_row(t, u->block, u->first + i) : NULL;
         s.dst = t->score + i * u->columns;
         w->kernels->positions(&s);
@@ -525,39 +550,34 @@ static void relative_positions(const worker *t, const tile *u)
  * queries without it. */
 static void load_queries(const worker *t, const tile *u)
 {
-    const vt_heads *h = &t->p->q;
-    bool plain = !t->temperature && !t->w->relative;
-    vt_cpu_rows rows =
-        vt_cpu_head_rows(t->exec, h, t->now.image, h->offset + (int64_t)t->now.head * h->width,
-                         t->query_pixel + u->first);
+    int64_t width = t->p->q.width;
+    vt_cpu_rows rows = t->from;
+    rows.pixel = t->query_pixel + u->first;
     rows.rows = u->rows;
-    rows.width = rows.block_stride = h->width;
-    rows.block = t->q;
-    rows.factor = plain ? t->p->scale : 1.0f;
     t->w->kernels->gather(&rows);
     if (t->w->relative) {
         relative_positions(t, u);
     }
     if (t->temperature) {
-        normalise_rows(t, t->q, u->rows, h->width,
+        normalise_rows(t, t->q, u->rows, width,
                        expf(fminf(t->temperature[t->now.head], logf(100.0f))));
-    } else if (!plain) {
-        t->w->kernels->scale(t->q, u->rows * h->width, t->p->scale, t->q);
+    } else if (t->w->relative) {
+        t->w->kernels->scale(t->q, u->rows * width, t->p->scale, t->q);
     }
 }
 
 static void make_scores(const worker *t, const tile *u)
 {
     const attention_plan *w = t->w;
-    int64_t width = t->p->q.width, nr = w->kernels->nr, whole = columns_of(t, u->block->keys);
-    bool ends = u->panel * nr + u->columns == whole && u->block->keys < whole;
+    int64_t width = t->p->q.width, nr = w->kernels->nr, whole = u->block->columns;
+    bool ends = u->column + u->columns == whole && u->block->keys < whole;
     vt_cpu_product p = {.rows = u->rows,
                         .depth = width,
                         .a = t->q,
                         .a_stride = width,
-                        .panels = t->kt + u->panel * nr * width,
+                        .panels = t->kt + u->column * width,
                         .panel_step = nr * width,
-                        .count = u->columns / nr,
+                        .cols = u->columns,
                         .fill = ends ? t->fill : NULL,
                         .c = t->score,
                         .c_stride = u->columns};
@@ -565,7 +585,7 @@ static void make_scores(const worker *t, const tile *u)
         p.residual = t->score;
         p.residual_stride = u->columns;
     } else if (w->tabled) {
-        p.residual = table_row(t, u->block, u->first) + u->panel * nr;
+        p.residual = table_row(t, u->block, u->first) + u->column;
         p.residual_stride = whole;
     }
     vt_cpu_multiply_panels(w->kernels, &p);
@@ -578,20 +598,19 @@ static void attend(const worker *t, const tile *u)
     vt_cpu_rows out = result_rows(t, u->first, u->rows);
     bool running = w->blocks > 1;
     float factor[VT_CPU_MAX_MR];
-    int64_t state = running ? u->first : 0, skipped = u->first_key - u->panel * k->nr;
+    int64_t state = running ? u->first : 0, skipped = u->first_key - u->column;
     vt_cpu_claim_rows(&out);
     load_queries(t, u);
     make_scores(t, u);
-    k->softmax_rows(
-        &(vt_cpu_softmax){.scores = t->score,
-                          .rows = u->rows,
-                          .n = u->columns,
-                          .regions = t->now.masked ? t->key_region + u->panel * k->nr : NULL,
-                          .region = t->query_region + u->first,
-                          .running = running,
-                          .top = t->top + state,
-                          .sum = t->sum + state,
-                          .factor = factor});
+    k->softmax_rows(&(vt_cpu_softmax){.scores = t->score,
+                                      .rows = u->rows,
+                                      .n = u->columns,
+                                      .regions = t->now.masked ? t->key_region + u->column : NULL,
+                                      .region = t->query_region + u->first,
+                                      .running = running,
+                                      .top = t->top + state,
+                                      .sum = t->sum + state,
+                                      .factor = factor});
     for (int i = 0; running && i < u->rows; i++) {
         float *row = out.block + i * out.block_stride;
         k->scale(row, out.block_stride, factor[i], row);
@@ -602,7 +621,7 @@ static void attend(const worker *t, const tile *u)
                                                 .a_stride = u->columns,
                                                 .panels = t->v + u->first_key * k->nr,
                                                 .panel_step = u->block->keys * k->nr,
-                                                .count = w->value_panels,
+                                                .cols = out.block_stride,
                                                 .residual = running ? out.block : NULL,
                                                 .residual_stride = out.block_stride,
                                                 .c = out.block,
@@ -624,11 +643,11 @@ static void start_running(const worker *t)
     }
 }
 
-static void fill_columns(const worker *t, int64_t keys)
+static void fill_columns(const worker *t, const key_block *b)
 {
-    int64_t nr = t->w->kernels->nr;
-    for (int64_t j = 0; j < nr; j++) {
-        t->fill[j] = keys % nr != 0 && j >= keys % nr ? VT_CPU_UNSEEN : 0.0f;
+    int64_t used = t->w->kernels->nr - (b->columns - b->keys);
+    for (int64_t j = 0; j < t->w->kernels->nr; j++) {
+        t->fill[j] = j < used ? 0.0f : VT_CPU_UNSEEN;
     }
 }
 
@@ -645,7 +664,7 @@ static void run_item(worker *t)
         if (unfolds) {
             unfold(t, &b);
         }
-        fill_columns(t, b.keys);
+        fill_columns(t, &b);
         load_keys(t, &b);
         for (int64_t i = 0; i < tiles; i++) {
             int64_t first = units * i / tiles * unit, next = units * (i + 1) / tiles * unit;

@@ -48,8 +48,9 @@ static inline void vt_cpu_claim_rows(const vt_cpu_rows *out)
     }
 }
 
-/* c[rows][count * nr] = a[rows][depth] x panels + residual + fill; rows <= mr, panels [depth][nr],
- * `residual` as far apart as c or NULL, `fill` [nr] for the last panel only or NULL. */
+/* c[rows][cols] = a[rows][depth] x panels + residual + fill; rows <= mr, panels [depth][nr],
+ * cols a multiple of nr, `residual` as far apart as c or NULL, `fill` [nr] for the last panel only
+ * or NULL. */
 typedef struct vt_cpu_product {
     int rows;
     int64_t depth;
@@ -57,7 +58,7 @@ typedef struct vt_cpu_product {
     int64_t a_stride;
     const float *panels;
     int64_t panel_step; /* floats from one panel to the next */
-    int64_t count;
+    int64_t cols;
     const float *residual;
     int64_t residual_stride;
     const float *fill;
@@ -68,17 +69,17 @@ typedef struct vt_cpu_product {
 static inline void vt_cpu_multiply_panels(const vt_cpu_kernels *k, const vt_cpu_product *p)
 {
     static const float nothing[VT_CPU_MAX_NR];
-    for (int64_t i = 0; i < p->count; i++) {
-        const float *panel = p->panels + i * p->panel_step;
+    const float *panel = p->panels;
+    for (int64_t i = 0; i < p->cols; i += k->nr, panel += p->panel_step) {
         k->tile_f32(&(vt_cpu_tile){.rows = p->rows,
                                    .k = p->depth,
                                    .a = p->a,
                                    .a_stride = p->a_stride * 4,
                                    .panel = panel,
-                                   .bias = p->fill && i == p->count - 1 ? p->fill : nothing,
-                                   .residual = p->residual ? p->residual + i * k->nr : NULL,
+                                   .bias = p->fill && i + k->nr == p->cols ? p->fill : nothing,
+                                   .residual = p->residual ? p->residual + i : NULL,
                                    .residual_stride = p->residual_stride * 4,
-                                   .c = p->c + i * k->nr,
+                                   .c = p->c + i,
                                    .c_stride = p->c_stride * 4,
                                    .ahead = (const char *)panel});
     }

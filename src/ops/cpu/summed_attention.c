@@ -189,7 +189,7 @@ static void sum_part(const worker *t, int head, int64_t part)
                                                      .a_stride = LEFT_STRIDE,
                                                      .panels = t->right,
                                                      .panel_step = BLOCK * w->kernels->nr,
-                                                     .count = w->col_panels,
+                                                     .cols = w->stride,
                                                      .residual = first > start ? c : NULL,
                                                      .residual_stride = w->stride,
                                                      .c = c,
@@ -284,7 +284,7 @@ static void read_tile(const worker *t, int head, int64_t first, int count)
                                                 .a_stride = width,
                                                 .panels = t->panels + head * w->row_panels * depth,
                                                 .panel_step = depth,
-                                                .count = w->row_panels,
+                                                .cols = out.block_stride,
                                                 .c = t->out,
                                                 .c_stride = out.block_stride});
     k->scatter(&out);
