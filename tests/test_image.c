@@ -13,7 +13,6 @@
 #include <cmocka.h>
 
 #include "support/pictures.h"
-#include "support/sha256.h"
 #include "vertebra/image.h"
 
 static vt_context *ctx;
@@ -71,7 +70,7 @@ static int files_in_scratch(void)
 static void check_pixels(const vt_image *image, const json_t *want, const char *name)
 {
     char hex[65];
-    sha256_hex(image->data, 3 * (size_t)image->width * (size_t)image->height, hex);
+    picture_digest(image->data, 3 * (size_t)image->width * (size_t)image->height, hex);
     if (image->width != json_int(want, "width") || image->height != json_int(want, "height") ||
         strcmp(hex, json_text(want, "rgb_sha256")) != 0) {
         fail_msg("%s: %d x %d pixels other than Pillow's", name, image->width, image->height);

@@ -42,6 +42,15 @@ memcheck() {
     memcheck 0 apps/classify $nano $portable --dtype bf16 --input-npy "$tmp/i.npy"
     memcheck 0 apps/features $nano $portable --out "$tmp/f" $pictures/png_grey_16bit.png
 }
+mkdir -p "$tmp/val/3" "$tmp/val/17"
+cp $pictures/png_rgb.png "$tmp/val/3/"
+cp $pictures/photo_420.jpg "$tmp/val/17/"
+# shellcheck disable=SC2086
+{
+    memcheck 0 apps/evaluate $nano $portable --workers 2 --json "$tmp/e.json" \
+        --report "$tmp/report" "$tmp/val"
+    memcheck 0 apps/evaluate --merge "$tmp/e.json" --csv "$tmp/e.csv"
+}
 # damaged pictures beside a good one, a wrong checkpoint
 head -c 5000 $pictures/photo_420.jpg >"$tmp/cut.jpg"
 head -c 1500 $pictures/png_interlaced_rgb.png >"$tmp/cut.png"

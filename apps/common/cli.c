@@ -198,6 +198,23 @@ static void print_log(void *user, vt_log_level level, const char *line)
 
 enum { BAR = 40, PATIENCE = 1 }; /* characters; seconds before a bar is worth showing */
 
+void cli_bar(const char *what, uint64_t done, uint64_t total, const char *note)
+{
+    if (isatty(STDERR_FILENO)) {
+        int filled = (int)(BAR * done / (total ? total : 1));
+        fprintf(stderr, "\r%s [%.*s%*s]%s%s", what, filled,
+                "########################################", BAR - filled, "", note,
+                done >= total ? "\n" : "");
+    }
+}
+
+void cli_end_bar(void)
+{
+    if (isatty(STDERR_FILENO)) {
+        fputc('\n', stderr);
+    }
+}
+
 /* On a terminal, shows how far a long step (loading weights) is. */
 static bool on_progress(void *user, const char *what, uint64_t done, uint64_t total)
 {
@@ -208,10 +225,7 @@ static bool on_progress(void *user, const char *what, uint64_t done, uint64_t to
     time_t now = time(NULL);
     o->started = done <= 1 ? now : o->started;
     if (now - o->started > PATIENCE) {
-        int filled = (int)(BAR * done / (total ? total : 1));
-        fprintf(stderr, "\r%s [%.*s%*s]", what, filled, "########################################",
-                BAR - filled, "");
-        fputs(done + 1 >= total ? "\n" : "", stderr);
+        cli_bar(what, done + (done + 1 == total), total, "");
     }
     return !interrupted;
 }
@@ -261,7 +275,7 @@ int cli_open_model(cli_options *o, vt_context *context, vt_model **model)
 {
     vt_error error = {0};
     vt_status status;
-    char path[1024];
+    o->weights_file = o->golden ? NULL : o->weights;
     o->settings.image_height = o->height;
     o->settings.image_width = o->width;
     if (o->golden) {
@@ -275,8 +289,9 @@ int cli_open_model(cli_options *o, vt_context *context, vt_model **model)
                         vt_variant_find(context, o->model, NULL) ? ""
                                                                  : " (and the name is unknown:"
                                                                    " info lists models)");
-    } else if (default_weights(path, sizeof path)) {
-        status = vt_model_load(model, context, NULL, path, &o->settings, &error);
+    } else if (default_weights(o->shipped, sizeof o->shipped)) {
+        o->weights_file = o->shipped;
+        status = vt_model_load(model, context, NULL, o->shipped, &o->settings, &error);
     } else {
         return cli_fail(o, "the shipped weights were not found; give --weights FILE");
     }

@@ -20,7 +20,9 @@ typedef struct cli_options {
     int threads;
     int height, width; /* --size; 0: the model's own */
     bool golden, json, verbose;
-    time_t started; /* the step that is in progress */
+    time_t started;           /* the step that is in progress */
+    const char *weights_file; /* the one that cli_open_model took; NULL: none */
+    char shipped[1024];       /* its name where it is the shipped one */
 } cli_options;
 
 /* The options that every program that runs a model takes; put first in its table. */
@@ -34,7 +36,7 @@ typedef struct cli_options {
     {"swin-rule", required_argument, NULL, 'R'}, {"json", no_argument, NULL, 'j'},                 \
     {"verbose", no_argument, NULL, 'v'},     {"help", no_argument, NULL, 'h'}
 #define CLI_SHORT_OPTIONS "m:w:d:t:jvh"
-#define CLI_COMMON_HELP                                                                            \
+#define CLI_MODEL_HELP                                                                             \
     "  -m, --model NAME       which network (info lists them); default: what the file says\n" \
     "  -w, --weights FILE     .safetensors, .safetensors.index.json, .pth, .pt;\n"                 \
     "                         default: the shipped object classifier\n"                            \
@@ -46,10 +48,12 @@ typedef struct cli_options {
     "  -d, --device DEVICE    cpu (default), cuda or cuda:N, ref (the slow plain reference)\n"     \
     "      --isa ISA          portable, avx2, avx512, avx512_bf16; default: the best there is\n"   \
     "      --dtype TYPE       f32 (default), bf16, f16 (GPU)\n"                                      \
-    "  -t, --threads N        default: all processors\n"                                           \
-    "  -j, --json             machine-readable result\n"                                           \
+    "  -t, --threads N        default: all processors\n"
+#define CLI_LAST_HELP                                                                              \
     "  -v, --verbose          say more on stderr\n"                                                \
     "  -h, --help             this text\n"
+#define CLI_COMMON_HELP                                                                            \
+    CLI_MODEL_HELP "  -j, --json             machine-readable result\n" CLI_LAST_HELP
 /* clang-format on */
 
 /* Starts a program: remembers its name and catches Ctrl-C. */
@@ -81,6 +85,13 @@ int cli_open_model(cli_options *options, vt_context *context, vt_model **model);
 
 /* The transform to use: the model's, at --size where it was given. */
 vt_preprocess cli_preprocess(const cli_options *options, const vt_model *model);
+
+/* On a terminal, redraws a bar on stderr: `done` of `total` of `what`, then `note`. At the end of
+ * the step it stays. */
+void cli_bar(const char *what, uint64_t done, uint64_t total, const char *note);
+
+/* Leaves the line of a bar that did not come to its end. */
+void cli_end_bar(void);
 
 /* Whether Ctrl-C was pressed. */
 bool cli_interrupted(void);

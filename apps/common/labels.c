@@ -27,30 +27,37 @@ static vt_status read_text(char **text, const char *path, vt_error *error)
     return VT_OK;
 }
 
-vt_status labels_read(labels *out, const char *path, int classes, vt_error *error)
+vt_status labels_lines(labels *out, const char *path, vt_error *error)
 {
     *out = (labels){0};
     vt_status status = read_text(&out->text, path, error);
     if (status != VT_OK) {
         return status;
     }
-    out->names = calloc((size_t)classes + 1, sizeof *out->names);
+    size_t most = 1;
+    for (const char *p = out->text; *p; p++) {
+        most += *p == '\n' || *p == '\r';
+    }
+    out->names = calloc(most, sizeof *out->names);
     for (char *p = out->text; out->names && *p; out->count++) {
-        size_t length = strcspn(p, "\r\n");
-        if (out->count < classes) {
-            out->names[out->count] = p;
-        }
-        char *end = p + length;
+        out->names[out->count] = p;
+        char *end = p + strcspn(p, "\r\n");
         p = end + (*end == '\r') + (end[*end == '\r'] == '\n');
         *end = '\0';
     }
-    if (out->count != classes) {
+    return out->names ? VT_OK : vt_error_set(error, VT_ERR_MEMORY, "%s: out of memory", path);
+}
+
+vt_status labels_read(labels *out, const char *path, int classes, vt_error *error)
+{
+    vt_status status = labels_lines(out, path, error);
+    if (status == VT_OK && out->count != classes) {
         int lines = out->count;
         labels_clear(out);
         return vt_error_set(error, VT_ERR_MISMATCH, "%s has %d lines, the model %d classes", path,
                             lines, classes);
     }
-    return VT_OK;
+    return status;
 }
 
 void labels_clear(labels *l)

@@ -11,6 +11,9 @@ typedef struct labels {
     int count;
 } labels;
 
+/* The lines of a text file. */
+vt_status labels_lines(labels *out, const char *path, vt_error *error);
+
 /* Reads a label file and checks that it has one line per class. */
 vt_status labels_read(labels *out, const char *path, int classes, vt_error *error);
 void labels_clear(labels *l);

@@ -53,6 +53,17 @@ vt_pixels vt_image_pixels(const vt_image *image);
 vt_status vt_image_save_png(vt_context *context, const char *path, const vt_pixels *pixels,
                             vt_error *error);
 
+/* Picture files as what an evaluation reads (vertebra/evaluate.h): decoded and preprocessed. */
+typedef struct vt_picture_files {
+    vt_context *context; /* best one with a single thread: the evaluation brings the threads */
+    const char *const *paths;
+    vt_preprocess preprocess;
+    vt_image_settings image;
+} vt_picture_files;
+
+/* A vt_evaluate_source's `load`, whose `user` is a vt_picture_files. */
+vt_status vt_picture_files_load(void *files, int64_t i, float *out, vt_error *error);
+
 /* Blends a heat map over a picture: `map` is map_height x map_width scores (any range; the smallest
  * is shown cold, the largest hot), stretched bilinearly over `region` of the picture (see
  * vt_preprocess_region). `image` is changed in place. */

@@ -7,6 +7,8 @@
 #include "vertebra/checkpoint.h"
 #include "vertebra/classify.h"
 #include "vertebra/context.h"
+#include "vertebra/digest.h"
+#include "vertebra/evaluate.h"
 #include "vertebra/layers.h"
 #include "vertebra/model.h"
 #include "vertebra/npy.h"

@@ -8,6 +8,8 @@
 
 #include <cmocka.h>
 
+#include "vertebra/digest.h"
+
 #define FOLDER "tests/fixtures/pictures/"
 
 json_t *pictures_index(void)
@@ -61,6 +63,14 @@ vt_image picture_load(vt_context *context, const char *name)
         fail_msg("%s", error.message);
     }
     return image;
+}
+
+void picture_digest(const void *bytes, size_t size, char hex[65])
+{
+    vt_sha256 digest;
+    vt_sha256_init(&digest);
+    vt_sha256_add(&digest, bytes, size);
+    vt_sha256_hex(&digest, hex);
 }
 
 uint8_t *picture_bytes(const char *path, size_t *size)

@@ -23,6 +23,9 @@ void picture_path(const char *name, char *path, size_t capacity);
 /* Decodes a test picture without regard to its EXIF orientation; fails the test on error. */
 vt_image picture_load(vt_context *context, const char *name);
 
+/* SHA-256, for comparing pixels with the digests in pictures.json. */
+void picture_digest(const void *bytes, size_t size, char hex[65]);
+
 /* Bytes of a file; the caller frees them with test_free. Fails the test on error. */
 uint8_t *picture_bytes(const char *path, size_t *size);
 

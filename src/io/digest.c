@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "sha256.h"
+#include "vertebra/digest.h"
 
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "io/file.h"
 
 static const uint32_t round_constants[64] = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
@@ -48,21 +49,41 @@ static void add_block(uint32_t state[8], const uint8_t *block)
     }
 }
 
-void sha256_hex(const void *bytes, size_t size, char hex[65])
+void vt_sha256_init(vt_sha256 *digest)
 {
-    uint32_t state[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
-                         0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+    *digest = (vt_sha256){.state = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f,
+                                    0x9b05688c, 0x1f83d9ab, 0x5be0cd19}};
+}
+
+void vt_sha256_add(vt_sha256 *digest, const void *bytes, size_t size)
+{
     const uint8_t *p = bytes;
-    size_t left = size;
-    for (; left >= 64; left -= 64, p += 64) {
-        add_block(state, p);
+    while (size > 0) {
+        size_t at = digest->size % 64, part = size < 64 - at ? size : 64 - at;
+        if (part == 64) {
+            add_block(digest->state, p);
+        } else {
+            memcpy(digest->block + at, p, part);
+            if (at + part == 64) {
+                add_block(digest->state, digest->block);
+            }
+        }
+        digest->size += part;
+        p += part;
+        size -= part;
     }
+}
+
+void vt_sha256_hex(const vt_sha256 *digest, char hex[VT_SHA256_HEX])
+{
+    uint32_t state[8];
     uint8_t tail[128] = {0};
-    memcpy(tail, p, left);
+    const size_t left = digest->size % 64, tail_size = left < 56 ? 64 : 128;
+    memcpy(state, digest->state, sizeof state);
+    memcpy(tail, digest->block, left);
     tail[left] = 0x80;
-    const size_t tail_size = left < 56 ? 64 : 128;
     for (int i = 0; i < 8; i++) {
-        tail[tail_size - 1 - (size_t)i] = (uint8_t)((uint64_t)size * 8 >> (8 * i));
+        tail[tail_size - 1 - (size_t)i] = (uint8_t)(digest->size * 8 >> (8 * i));
     }
     for (size_t at = 0; at < tail_size; at += 64) {
         add_block(state, tail + at);
@@ -70,4 +91,22 @@ void sha256_hex(const void *bytes, size_t size, char hex[65])
     for (int i = 0; i < 8; i++) {
         snprintf(hex + 8 * i, 9, "%08x", (unsigned)state[i]);
     }
+}
+
+vt_status vt_sha256_file(const char *path, char hex[VT_SHA256_HEX], vt_error *error)
+{
+    uint8_t part[16384];
+    vt_sha256 digest;
+    vt_file file;
+    vt_sha256_init(&digest);
+    vt_status status = vt_file_open(&file, path, error);
+    for (uint64_t at = 0; status == VT_OK && at < file.size;) {
+        size_t size = file.size - at < sizeof part ? (size_t)(file.size - at) : sizeof part;
+        status = vt_file_read(&file, at, part, size, error);
+        vt_sha256_add(&digest, part, status == VT_OK ? size : 0);
+        at += size;
+    }
+    vt_file_close(&file);
+    vt_sha256_hex(&digest, hex);
+    return status == VT_OK ? VT_OK : vt_error_wrap(error, status, "%s", path);
 }

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The result of an evaluation: every picture's record and what was run. As JSON it holds all that
+ * merging needs, so that shards put together are the single run to the last digit. */
+#ifndef APPS_COMMON_EVALUATION_H
+#define APPS_COMMON_EVALUATION_H
+
+#include "cli.h"
+
+typedef struct evaluated_picture {
+    int64_t index; /* in the list of all shards */
+    char *path;    /* below the folder */
+    char *message; /* why it is broken, or NULL */
+} evaluated_picture;
+
+typedef struct evaluation {
+    json_t *run;         /* model, transform, list of pictures ...: the same in all shards */
+    json_t *about;       /* folder, device, batch ...: may differ */
+    json_t *speed;       /* NULL after merging */
+    json_t *class_names; /* strings */
+    int shard, shards;   /* 1 of 1: all pictures */
+    bool complete;
+    int64_t total; /* pictures of all shards */
+    int64_t count; /* of this one */
+    evaluated_picture *pictures;
+    vt_evaluate_record *records;
+    int class_count;
+    vt_evaluate_class *classes;
+    vt_evaluate_figures figures;
+} evaluation;
+
+/* Makes room for `count` pictures and `class_count` classes; false: no memory. */
+bool evaluation_allocate(evaluation *e, int64_t count, int class_count);
+void evaluation_clear(evaluation *e);
+
+/* Fills classes and figures from the records. */
+void evaluation_summarise(evaluation *e);
+
+const char *evaluation_class_name(const evaluation *e, int class);
+
+/* Where the pictures lie. */
+const char *evaluation_folder(const evaluation *e);
+
+void evaluation_write_json(const evaluation *e, FILE *file);
+void evaluation_write_csv(const evaluation *e, FILE *file);
+
+/* The figures for people. */
+void evaluation_print(const evaluation *e);
+
+/* Reads what evaluation_write_json wrote. The file is not trusted. */
+int evaluation_read(evaluation *e, const cli_options *options, const char *path);
+
+/* All shards of one run, in any order, into one. `paths` name them in messages. */
+int evaluation_merge(evaluation *out, const cli_options *options, const evaluation *parts,
+                     char *const *paths, int count);
+
+#endif

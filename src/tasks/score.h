@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One picture's logits to its record. */
+#ifndef VT_TASKS_SCORE_H
+#define VT_TASKS_SCORE_H
+
+#include "vertebra/evaluate.h"
+
+/* Where class `label` stands among `count` ascending class indices; -1: it does not. */
+int vt_score_column(int label, const int *classes, int count);
+
+/* Fills everything of `record` but its label from `logits` of `class_count` classes. With `chosen`
+ * only those classes compete; `row` then is room for their logits.
+ * Errors: VT_ERR_NUMERIC. */
+vt_status vt_score(vt_evaluate_record *record, const float *logits, int class_count,
+                   const int *chosen, int chosen_count, float *row, vt_error *error);
+
+#endif

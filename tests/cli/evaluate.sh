@@ -1,0 +1,264 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# evaluate, as strangers use it.
+. "$(dirname "$0")/common.sh"
+build_json
+evaluate=$apps/evaluate
+png=$pictures/png_rgb.png
+jpeg=$pictures/photo_420.jpg
+cd "$tmp"
+# The golden network has 1000 classes, those of ImageNet.
+mkdir -p val/n01440764 val/n01443537/below val/n15075141 empty one/class
+cp "$png" val/n01440764/a.png
+cp "$jpeg" val/n01440764/B.JPG
+cp "$jpeg" val/n01443537/below/deep.jpeg
+cp "$pictures/bmp_24.bmp" val/n01443537/z.BmP
+cp "$pictures/ppm.ppm" val/n15075141/x.ppm
+ln -s ../n01440764/a.png val/n15075141/link.png
+echo hidden >val/n15075141/.hidden.jpg
+mkdir val/.cache
+echo notes >val/n15075141/notes.txt
+
+# figures FILE: what must not depend on how it was run
+figures() {
+    sed -e '/^ "about": {/,/^ }/d' -e '/^ "speed": {/,/^ }/d' "$1"
+}
+
+# ---- usage ---------------------------------------------------------------------------------------
+usage evaluate
+devices evaluate $golden val
+misused 'no folder' 'no folder given' "$evaluate"
+misused 'two folders' 'give one folder' "$evaluate" val val
+for number in 0 -1 x 1.5 ''; do
+    misused "--batch '$number'" '--batch .*: want 1 to' "$evaluate" --batch "$number" val
+    misused "--workers '$number'" '--workers .*: want 1 to' "$evaluate" --workers "$number" val
+    misused "--limit '$number'" '--limit .*: want 1 to' "$evaluate" --limit "$number" val
+done
+for shard in 0/2 3/2 1 1/ /2 1/0 x/2 -1/2 1/2/3 ''; do
+    misused "--shard '$shard'" '--shard .*: want I/N' "$evaluate" --shard "$shard" val
+done
+misused '--exif turn' '--exif turn: want apply or ignore' "$evaluate" --exif turn val
+misused '--merge alone' 'give the JSON files' "$evaluate" --merge
+fails '--shard auto outside a cluster' 'no variables of a Slurm array or of MPI' \
+    env -u SLURM_ARRAY_TASK_ID -u SLURM_PROCID "$evaluate" --shard auto val
+fails 'no such folder' 'nowhere: No such file' "$evaluate" $golden nowhere
+fails 'a picture as folder' 'is not a folder' "$evaluate" $golden "$png"
+fails 'an empty folder' 'empty: no pictures' "$evaluate" $golden empty
+fails 'pictures without a class' 'those there lie in no class folder' \
+    "$evaluate" $golden val/n01440764
+fails 'nowhere to write JSON' 'no/r.json: cannot create' \
+    "$evaluate" $golden --json no/r.json val
+fails 'a folder as JSON' 'empty: is a folder' "$evaluate" $golden --json empty val
+fails 'nowhere to write a report' 'no/report: cannot write a report there' \
+    "$evaluate" $golden --report no/report val
+fails 'more shards than pictures' '9 shards of 6 pictures' "$evaluate" $golden --shard 1/9 val
+
+# ---- the figures ---------------------------------------------------------------------------------
+works 'a folder' '^top-1 +[0-9.]+ %  \([0-9]+\)$' \
+    "$evaluate" $golden --json all.json --csv all.csv --report report val
+holds 'every figure' grep -q '^loss  *[0-9.]*$' out
+holds 'all three speeds' grep -qE \
+    '^speed +[0-9.]+ pictures/s end to end; network alone [0-9.]+, decoding alone [0-9.]+$' out
+holds 'pictures and rule' grep -q ': 6 of 3 classes (synsets)$' out
+is 'CSV: a line per picture' "$(($(wc -l <all.csv)))" 7
+is 'CSV: order and labels' "$(cut -d, -f1,2 all.csv | tr '\n' ' ')" 'picture,label '\
+'n01440764/B.JPG,0 n01440764/a.png,0 n01443537/below/deep.jpeg,1 n01443537/z.BmP,1 '\
+'n15075141/link.png,999 n15075141/x.ppm,999 '
+is 'CSV: columns' "$(awk -F, '{ print NF }' all.csv | sort -u)" 16
+holds 'JSON is valid' sh -c '"$1/json" result.top1 result.loss run.weights_sha256 \
+    run.list_sha256 speed.pictures_per_second records.5.5.4.2 <all.json' sh "$tmp"
+is 'JSON: pictures' "$("$tmp/json" result.pictures <all.json)" 6
+is 'JSON: whole' "$("$tmp/json" complete <all.json)" true
+is 'the same picture twice, the same logits' "$("$tmp/json" records.1.5 <all.json)" \
+    "$("$tmp/json" records.4.5 <all.json)"
+run "$apps/classify" $golden --topk 1 --exif ignore --json "$png"
+is 'the class that classify finds' "$("$tmp/json" top.0.index <out)" \
+    "$("$tmp/json" records.1.5.0.0 <all.json)"
+figures all.json >want
+for how in '--batch 1' '--batch 4 --workers 3' '--device cpu,cpu' '--device cpu,cpu,cpu --batch 2' \
+    '--threads 2'; do
+    works "$how" '^top-1' "$evaluate" $golden $how --json one.json --csv one.csv val
+    figures one.json >got
+    same "$how: the same figures" got want
+    same "$how: the same CSV" one.csv all.csv
+done
+json '--json -' result.pictures 6 "$evaluate" $golden --json - val
+works '--limit' ': 2 of 2 classes' "$evaluate" $golden --limit 2 --csv limit.csv val
+is '--limit is spread evenly' "$(tail -n 2 limit.csv | cut -d, -f1 | tr '\n' ' ')" \
+    'n01440764/B.JPG n01443537/z.BmP '
+works '--subset' '^top-5 +100.00 %' "$evaluate" $golden --subset val
+
+# ---- shards --------------------------------------------------------------------------------------
+for i in 1 2 3 4; do
+    works "shard $i" "^shard +$i of 4; all have 6 pictures$" \
+        "$evaluate" $golden --shard $i/4 --batch $i --json $i.json val
+done
+works 'merge' '^top-1' "$evaluate" --merge 3.json 1.json 4.json 2.json --json merged.json \
+    --csv merged.csv --report merged
+figures merged.json >got
+same 'merged: the figures of one run' got want
+same 'merged: the CSV of one run' merged.csv all.csv
+works 'a single run merges with itself alone' '^top-1' "$evaluate" --merge all.json
+fails 'a shard is missing' 'shard 2 of 4 is missing' "$evaluate" --merge 1.json 3.json 4.json
+fails 'a shard is there twice' '1.json and 1.json: both are shard 1 of 4' \
+    "$evaluate" --merge 1.json 1.json 2.json 3.json
+fails 'shards of other sizes' 'all.json: is a shard of 1, 1.json one of 4' \
+    "$evaluate" --merge 1.json all.json
+works 'another size' '^top-1' "$evaluate" --golden --model $nano --size 32 --threads 1 \
+    --shard 2/4 --json other.json val
+fails 'a shard of another size' 'other.json: height is 32, in 1.json it is 64' \
+    "$evaluate" --merge 1.json other.json 3.json 4.json
+sed 's/"model": "[a-z0-9_]*"/"model": "swin_tiny_patch4_window7_224"/' 2.json >other.json
+fails 'a shard of another model' 'other.json: model is "swin_tiny.*in 1.json it is "swin_nano' \
+    "$evaluate" --merge 1.json other.json 3.json 4.json
+sed 's/"top5": [0-9]*/"top5": 77/' 2.json >other.json
+fails 'counts that are not those of the records' 'other.json: is not a result.*damaged' \
+    "$evaluate" --merge 1.json other.json 3.json 4.json
+sed 's/"complete": true/"complete": false/' 2.json >other.json
+fails 'a shard that was stopped' 'other.json: was stopped before its end' \
+    "$evaluate" --merge 1.json other.json 3.json 4.json
+head -c 2000 2.json >other.json
+fails 'JSON cut short' '^evaluate: other.json: ' "$evaluate" --merge other.json
+fails 'CSV as JSON' '^evaluate: all.csv: ' "$evaluate" --merge all.csv
+fails 'other JSON' 'nano.json: is not a result' sh -c \
+    'echo "{}" >nano.json; exec "$0" --merge nano.json' "$evaluate"
+fails 'no such JSON' 'nowhere.json: ' "$evaluate" --merge nowhere.json
+# sh: variables of a cluster
+works 'Slurm array' '^shard +2 of 3;' env SLURM_ARRAY_TASK_ID=7 SLURM_ARRAY_TASK_MIN=5 \
+    SLURM_ARRAY_TASK_STEP=2 SLURM_ARRAY_TASK_COUNT=3 "$evaluate" $golden --shard auto val
+works 'MPI' '^shard +4 of 4;' env OMPI_COMM_WORLD_RANK=3 OMPI_COMM_WORLD_SIZE=4 \
+    "$evaluate" $golden --shard auto val
+works 'an array of MPI jobs' '^shard +4 of 6;' env SLURM_ARRAY_TASK_ID=1 SLURM_ARRAY_TASK_MIN=0 \
+    SLURM_ARRAY_TASK_COUNT=3 PMI_RANK=1 PMI_SIZE=2 "$evaluate" $golden --shard auto val
+fails 'an array with gaps' 'task 8 of 3' env SLURM_ARRAY_TASK_ID=7 SLURM_ARRAY_TASK_MIN=0 \
+    SLURM_ARRAY_TASK_COUNT=3 "$evaluate" $golden --shard auto val
+
+# ---- classes -------------------------------------------------------------------------------------
+# labels OPTION...: the labels of the pictures of `classes`
+labels() {
+    run "$evaluate" $golden --csv labels.csv "$@"
+    cut -d, -f2 labels.csv | tail -n +2 | tr '\n' ' '
+}
+mkdir -p numbers/0 numbers/10 numbers/2 named/tench named/gold_fish
+for folder in numbers/0 numbers/10 numbers/2 named/tench named/gold_fish; do
+    cp "$png" $folder/a.png
+done
+is 'folders of digits are classes' "$(labels numbers)" '0 10 2 '
+mkdir numbers/1000
+fails 'a digit folder beyond the classes' "folder '1000': .*end at 999" \
+    "$evaluate" $golden numbers
+rmdir numbers/1000
+fails 'folders that say nothing' 'named: 2 class folders, and the model has 1000 classes: --class-map' \
+    "$evaluate" $golden named
+{ printf 'tench\ngold fish\n'; seq 3 1000; } >names.txt
+is 'folders by label' "$(labels --labels names.txt named)" '1 0 '
+printf 'tench\nsomething\ngold_fish\n' >map.txt
+is '--class-map by line' "$(labels --class-map map.txt named)" '2 0 '
+printf 'tench\t7\ngold_fish\t999\n' >map.txt
+is '--class-map with numbers' "$(labels --class-map map.txt named)" '999 7 '
+printf 'tench\t7\n' >map.txt
+fails 'a folder that the map lacks' "map.txt does not name the folder 'gold_fish'" \
+    "$evaluate" $golden --class-map map.txt named
+printf 'tench\t7\ngold_fish\t1000\n' >map.txt
+fails 'a class that the model lacks' 'map.txt: line 2: want a folder, a tab and a class below 1000' \
+    "$evaluate" $golden --class-map map.txt named
+fails 'no such map' '--class-map: cannot read' "$evaluate" $golden --class-map nowhere named
+fails 'labels of another model' 'has 2 lines, the model 1000' \
+    "$evaluate" $golden --labels map.txt named
+mkdir val/n00000001
+cp "$png" val/n00000001/a.png
+fails 'a synset that is not of the 1000' "folder 'n00000001' is none of the 1000" \
+    "$evaluate" $golden val
+rm -r val/n00000001
+
+# ---- pictures that are odd -----------------------------------------------------------------------
+cp -r val odd
+mkdir odd/n01484850
+check 'an empty class folder' 0 "warning: no pictures in the class folder 'n01484850'" '^top-1' \
+    "$evaluate" $golden odd
+rmdir odd/n01484850
+cp "$png" odd/outside.png
+check 'a picture in no class' 0 'warning: 1 pictures lie in no class folder' '6 of 3 classes' \
+    "$evaluate" $golden odd
+rm odd/outside.png
+echo text >odd/n01440764/c.jpg
+check 'a broken picture' 1 'odd/n01440764/c.jpg: not a picture' '^broken +1, which are not' \
+    "$evaluate" $golden --csv odd.csv --json odd.json odd
+is 'a broken picture: counted' "$("$tmp/json" result.broken result.pictures <odd.json | tr '\n' ' ')" \
+    '1 6 '
+holds 'a broken picture: named in the CSV' grep -q '^n01440764/c.jpg,0,.*,"not a picture' odd.csv
+is 'a broken picture: the others are judged alike' "$(grep -v c.jpg odd.csv | cksum)" \
+    "$(cksum <all.csv)"
+check 'a broken picture: merged' 1 'odd/n01440764/c.jpg: not a picture' '^broken +1,' \
+    "$evaluate" --merge odd.json --csv again.csv
+same 'a broken picture: the same CSV' again.csv odd.csv
+rm odd/n01440764/c.jpg
+for file in gone.png a.webp a.tiff; do
+    case $file in
+    gone.png) ln -s nowhere odd/n01440764/$file ;;
+    a.webp) printf 'RIFF\044\000\000\000WEBPVP8 \030\000\000\000' >odd/n01440764/$file ;;
+    a.tiff) printf 'II*\000\010\000\000\000' >odd/n01440764/$file ;;
+    esac
+    check "$file is not left out silently" 1 "odd/n01440764/$file: " '^broken +1,' \
+        "$evaluate" $golden odd
+    rm odd/n01440764/$file
+done
+mkfifo odd/n01440764/pipe.png
+check 'a pipe does not hang it' 1 'pipe.png: ' '^broken' "$evaluate" $golden odd
+rm odd/n01440764/pipe.png
+ln -s .. odd/n01440764/loop
+fails 'a link that leads back' 'a link to a folder that it lies in' "$evaluate" $golden odd
+rm odd/n01440764/loop
+mkdir odd/n01440764/locked
+chmod 000 odd/n01440764/locked
+if ls odd/n01440764/locked >/dev/null 2>&1; then
+    skip 'a folder without permission' 'this user may read everything'
+else
+    fails 'a folder without permission' 'locked: cannot list: Permission denied' \
+        "$evaluate" $golden odd
+fi
+rmdir odd/n01440764/locked
+mkdir -p 'quo,"ted/x' && cp "$png" 'quo,"ted/x/a,"b.png'
+printf 'x\t3\n' >map.txt
+works 'commas and quotes in names' '^top-1' \
+    "$evaluate" $golden --class-map map.txt --csv odd.csv 'quo,"ted'
+holds 'commas and quotes in the CSV' grep -q '^"x/a,""b.png",3,' odd.csv
+
+# ---- report --------------------------------------------------------------------------------------
+holds 'the report is a page' grep -q '<!DOCTYPE html>' report/index.html
+holds 'the report needs no other file' sh -c \
+    '! grep -oE "(src|href)=\"[^\"]{0,30}" report/index.html | grep -v "\"data:image/png;base64,"'
+holds 'the report has thumbnails' grep -q '<img width=' report/index.html
+is 'the report: its files' "$(ls report | tr '\n' ' ')" 'confusion.png index.html '
+is 'the report: the matrix is a PNG' "$(od -An -tx1 -N4 report/confusion.png | tr -d ' ')" 89504e47
+same 'the merged report has the same matrix' report/confusion.png merged/confusion.png
+mkdir -p 'tag/<b>&' && cp "$png" 'tag/<b>&/a.png'
+printf '<b>&\t3\n' >map.txt
+works 'names that look like tags' '^top-1' \
+    "$evaluate" $golden --class-map map.txt --report tagged tag
+holds 'are text in the report' sh -c 'grep -q "&lt;b&gt;&amp;" tagged/index.html &&
+    ! grep -q "<b>&" tagged/index.html'
+
+# ---- Ctrl-C --------------------------------------------------------------------------------------
+mkdir -p long/0
+i=0
+while [ $i -lt 300 ]; do
+    ln -s "$jpeg" long/0/$i.jpg
+    i=$((i + 1))
+done
+"$evaluate" --golden --model $nano --threads 1 --batch 2 --json part.json long >out 2>err &
+pid=$!
+sleep 3
+kill -INT $pid
+code=0
+wait $pid || code=$?
+judge 'Ctrl-C' 1 '^evaluate: (stopped after [0-9]+ of 300 pictures|.*cancelled)' '.*'
+if [ -f part.json ]; then
+    is 'Ctrl-C: the JSON says that it is partial' "$("$tmp/json" complete <part.json)" false
+    fails 'Ctrl-C: what is partial is not merged' 'stopped before its end' \
+        "$evaluate" --merge part.json
+else
+    bad 'Ctrl-C' 'no partial JSON'
+fi
+absent 'nothing is left beside the results' ./*.tmp
+finish
