@@ -14,7 +14,8 @@ static const char help[] =
     "  classify cat.jpg\n"
     "  classify --model swin_tiny_patch4_window7_224 --weights swin_tiny.pth --topk 3 *.jpg\n\n"
     "  -k, --topk K           how many classes to print (default 5)\n"
-    "  -l, --labels FILE      class names, one a line; default: those the weights carry\n"
+    "  -l, --labels FILE      class names, one a line; default: those the weights carry,\n"
+    "                         or ImageNet's for its 1000 classes\n"
     "      --cam OUT.png      also draw where the best class was seen (one picture)\n"
     "      --logits OUT.npy   write all logits, float32 [pictures, classes]\n"
     "      --dump-input OUT.npy  write the tensor that enters the network\n"
@@ -241,7 +242,7 @@ static int run(state *s)
     if (classes == 0) {
         return cli_fail(&s->app.options, "these weights have no classification head; try features");
     }
-    if (s->labels_path && labels_read(&s->names, s->labels_path, classes, &error) != VT_OK) {
+    if (labels_open(&s->names, s->labels_path, s->app.model, &error) != VT_OK) {
         return cli_fail(&s->app.options, "%s", error.message);
     }
     const char *const outputs[] = {"logits", "cam"};

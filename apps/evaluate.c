@@ -272,8 +272,7 @@ static int find_pictures(state *s, const char *root)
 {
     vt_error error = {0};
     int result = folder_read(&s->set, &s->options, root);
-    if (result == CLI_OK && s->labels_path &&
-        labels_read(&s->names, s->labels_path, vt_model_classes(s->models[0]), &error) != VT_OK) {
+    if (result == CLI_OK && labels_open(&s->names, s->labels_path, s->models[0], &error) != VT_OK) {
         result = cli_fail(&s->options, "%s", error.message);
     }
     if (result == CLI_OK) {

@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# install.sh BUILD_FOLDER DESTDIR PREFIX: headers, libraries, programs, shipped weights, vertebra.pc
+# install.sh BUILD_FOLDER DESTDIR PREFIX: headers, libraries, programs, shipped weights, class
+# names, vertebra.pc
 set -eu
 build=$1
 root=$2$3
@@ -22,7 +23,9 @@ for app in apps/*.c; do
     name=$(basename "$app" .c)
     cp "$build/apps/$name" "$root/bin/vertebra-$name"
 done
-cp weights/*.safetensors weights/LICENSE.* "$root/share/vertebra/"
+cp weights/*.safetensors weights/LICENSE.* weights/manifest.tsv "$root/share/vertebra/"
+cp datasets/imagenet/classes.tsv datasets/imagenet/LICENSE.wordnet.txt "$root/share/vertebra/"
+cp weights/fetch "$root/bin/vertebra-fetch"
 cat >"$root/lib/pkgconfig/vertebra.pc" <<PC
 prefix=$prefix
 libdir=\${prefix}/lib

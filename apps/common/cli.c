@@ -11,6 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "files.h"
+
 static volatile sig_atomic_t interrupted;
 
 static void on_interrupt(int signal_number)
@@ -246,31 +248,6 @@ int cli_open_context(cli_options *o, vt_context **context)
                                                            : cli_fail(o, "%s", error.message);
 }
 
-/* The shipped weights: $VERTEBRA_WEIGHTS, beside the program's folder in a source tree, or where
- * `make install` puts them. */
-static bool default_weights(char *out, size_t size)
-{
-    const char *chosen = getenv("VERTEBRA_WEIGHTS");
-    if (chosen && *chosen) {
-        return snprintf(out, size, "%s", chosen) < (int)size;
-    }
-    static const char *const places[] = {"../weights", "../../../weights", "../share/vertebra"};
-    char exe[512];
-    ssize_t length = readlink("/proc/self/exe", exe, sizeof exe - 1);
-    if (length < 0) {
-        return false;
-    }
-    exe[length] = '\0';
-    *strrchr(exe, '/') = '\0';
-    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
-        int n = snprintf(out, size, "%s/%s/swin_nano_objects.safetensors", exe, places[i]);
-        if (n > 0 && n < (int)size && access(out, R_OK) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 int cli_open_model(cli_options *o, vt_context *context, vt_model **model)
 {
     vt_error error = {0};
@@ -284,14 +261,14 @@ int cli_open_model(cli_options *o, vt_context *context, vt_model **model)
     } else if (o->weights) {
         status = vt_model_load(model, context, o->model, o->weights, &o->settings, &error);
     } else if (o->model) {
-        return cli_fail(o, "--model %s: its weights are not shipped; give --weights FILE%s",
-                        o->model,
-                        vt_variant_find(context, o->model, NULL) ? ""
-                                                                 : " (and the name is unknown:"
-                                                                   " info lists models)");
-    } else if (default_weights(o->shipped, sizeof o->shipped)) {
-        o->weights_file = o->shipped;
-        status = vt_model_load(model, context, NULL, o->shipped, &o->settings, &error);
+        if (files_find_weights(o->found, sizeof o->found, o, context, o->model) != CLI_OK) {
+            return CLI_FAILED;
+        }
+        o->weights_file = o->found;
+        status = vt_model_load(model, context, o->model, o->found, &o->settings, &error);
+    } else if (files_default_weights(o->found, sizeof o->found)) {
+        o->weights_file = o->found;
+        status = vt_model_load(model, context, NULL, o->found, &o->settings, &error);
     } else {
         return cli_fail(o, "the shipped weights were not found; give --weights FILE");
     }

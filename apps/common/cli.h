@@ -22,7 +22,7 @@ typedef struct cli_options {
     bool golden, json, verbose;
     time_t started;           /* the step that is in progress */
     const char *weights_file; /* the one that cli_open_model took; NULL: none */
-    char shipped[1024];       /* its name where it is the shipped one */
+    char found[1024];         /* its name where --weights did not give it */
 } cli_options;
 
 /* The options that every program that runs a model takes; put first in its table. */
@@ -39,7 +39,8 @@ typedef struct cli_options {
 #define CLI_MODEL_HELP                                                                             \
     "  -m, --model NAME       which network (info lists them); default: what the file says\n" \
     "  -w, --weights FILE     .safetensors, .safetensors.index.json, .pth, .pt;\n"                 \
-    "                         default: the shipped object classifier\n"                            \
+    "                         default: what weights/fetch brought for --model, or the shipped\n"   \
+    "                         object classifier\n"                                                 \
     "      --golden           weights made from a hash instead of a file (self-test, timing)\n"    \
     "      --ema              take the moving average of the weights where the file has one\n"     \
     "      --verify           check the file's stored checksums first\n"                           \

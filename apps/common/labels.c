@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "files.h"
+#include "imagenet.h"
+
 enum { MAX_BYTES = 16 << 20 };
 
 static vt_status read_text(char **text, const char *path, vt_error *error)
@@ -58,6 +61,35 @@ vt_status labels_read(labels *out, const char *path, int classes, vt_error *erro
                             lines, classes);
     }
     return status;
+}
+
+/* Each line is a synset, a name and its synonyms, with tabs between: keeps the name. */
+static void keep_second_column(labels *l)
+{
+    for (int i = 0; i < l->count; i++) {
+        char *tab = strchr(l->names[i], '\t');
+        l->names[i] = tab ? tab + 1 : l->names[i];
+        l->names[i][strcspn(l->names[i], "\t")] = '\0';
+    }
+}
+
+vt_status labels_open(labels *out, const char *path, const vt_model *model, vt_error *error)
+{
+    char file[1024];
+    vt_error ignored = {0};
+    int classes = vt_model_classes(model);
+    *out = (labels){0};
+    if (path) {
+        return labels_read(out, path, classes, error);
+    }
+    bool made_up = strcmp(vt_model_dialect(model), "golden") == 0;
+    if (classes == IMAGENET_CLASSES && vt_model_variant(model)->classes == IMAGENET_CLASSES &&
+        !made_up && !vt_model_label(model, 0) &&
+        files_shipped(file, sizeof file, "datasets/imagenet/classes.tsv", "classes.tsv") &&
+        labels_read(out, file, classes, &ignored) == VT_OK) {
+        keep_second_column(out);
+    }
+    return VT_OK;
 }
 
 void labels_clear(labels *l)

@@ -25,10 +25,10 @@ misused 'a picture and a tensor' 'not both' "$classify" --input-npy in.npy "$png
 absent 'wrong usage writes nothing' cam.png
 
 # ---- models and weights --------------------------------------------------------------------------
-fails 'unknown model, no weights' 'nonsense.*--weights.*name is unknown.*info' \
+fails 'unknown model, no weights' 'nonsense: there is no such model .*info' \
     "$classify" --model nonsense "$png"
-fails 'known model, no weights' "$nano: .*not shipped; give --weights" \
-    "$classify" --model $nano "$png"
+fails 'known model, no weights' 'nat_mini: .*run: weights/fetch nat_mini .*--weights' \
+    "$classify" --model nat_mini "$png"
 fails 'unknown model, golden' "no model 'nonsense' .*info" \
     "$classify" --golden --model nonsense "$png"
 fails 'VERTEBRA_WEIGHTS names no file' 'nowhere.safetensors: cannot open' \

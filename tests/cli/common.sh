@@ -16,9 +16,11 @@ golden="--golden --model $nano --size 64 --threads 1"
 OMP_WAIT_POLICY=passive # a loaded machine
 LC_ALL=C
 export OMP_WAIT_POLICY LC_ALL
-unset VERTEBRA_WEIGHTS VERTEBRA_CUDA
+unset VERTEBRA_WEIGHTS VERTEBRA_CUDA VERTEBRA_MANIFEST
 
 tmp=$(mktemp -d)
+VERTEBRA_CACHE=$tmp/cache # not what this user has fetched
+export VERTEBRA_CACHE
 trap 'chmod -R u+w "$tmp"; rm -rf "$tmp"' EXIT
 trap 'exit 1' INT TERM
 passed=0

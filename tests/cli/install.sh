@@ -30,12 +30,18 @@ for file in include/vertebra/vertebra.h include/vertebra/image.h include/vertebr
     include/vertebra_cuda.h \
     lib/libvertebra.a lib/libvertebra.so lib/libvertebra.so.0 lib/libvertebra_image.a \
     lib/libvertebra_image.so lib/pkgconfig/vertebra.pc bin/vertebra-classify bin/vertebra-info \
+    bin/vertebra-fetch share/vertebra/manifest.tsv share/vertebra/classes.tsv \
     share/vertebra/swin_nano_objects.safetensors; do
     holds "installed: $file" test -r "$usr/$file"
 done
 if [ -e "$cuda" ]; then
     holds 'installed: the CUDA side' test -r "$usr/lib/libvertebra_cuda.so.0"
 fi
+works 'the installed fetch finds its list' '^nat_mini ' "$usr/bin/vertebra-fetch" --list
+fails 'an installed program names it' 'nat_mini: .*run: vertebra-fetch nat_mini' \
+    "$usr/bin/vertebra-classify" --model nat_mini "$png"
+works 'the installed shipped weights' '/share/vertebra/swin_nano_objects.safetensors$' \
+    "$usr/bin/vertebra-fetch" $nano
 holds 'the weights carry their licence' ls "$usr"/share/vertebra/LICENSE.*
 is 'only headers in include' "$(find "$usr/include" -type f ! -name '*.h')" ''
 if grep -r "$root" "$usr/lib/pkgconfig" "$usr/include" >/dev/null; then
