@@ -49,7 +49,8 @@ typedef struct state {
     int device_count;
     vt_context *contexts[MAX_DEVICES];
     const vt_model *models[MAX_DEVICES];
-    vt_context *decoder; /* of one thread */
+    cli_options decoder_options;
+    vt_context *decoder;
     folder_set set;
     labels names;
     int *list;   /* pictures of the set that are evaluated, all shards */
@@ -128,6 +129,15 @@ static int parse(state *s, int argc, char **argv)
 
 /* ---- devices --------------------------------------------------------------------------------- */
 
+/* A context of one thread for loading pictures, which the workers share. It keeps its options. */
+static int open_decoder(state *s)
+{
+    s->decoder_options = s->options;
+    s->decoder_options.device = "cpu";
+    s->decoder_options.threads = 1;
+    return cli_open_context(&s->decoder_options, &s->decoder);
+}
+
 /* A context and a model for each device of the list. */
 static int open_models(state *s)
 {
@@ -152,10 +162,7 @@ static int open_models(state *s)
     if (vt_model_classes(s->models[0]) == 0) {
         return cli_fail(&s->options, "these weights have no classification head; try features");
     }
-    cli_options decoder = s->options;
-    decoder.device = "cpu";
-    decoder.threads = 1;
-    return cli_open_context(&decoder, &s->decoder);
+    return open_decoder(s);
 }
 
 static bool on_gpu(const state *s)
@@ -249,12 +256,12 @@ static int make_subset(state *s)
 
 static void warn_about_folders(const state *s)
 {
-    for (int f = 0; f < s->set.folder_count; f++) {
-        bool empty = true;
-        for (int i = 0; i < s->set.count && empty; i++) {
-            empty = s->set.pictures[i].folder != f;
+    for (int f = 0, i = 0; f < s->set.folder_count; f++) {
+        int first = i; /* pictures are in the order of the folders */
+        while (i < s->set.count && s->set.pictures[i].folder == f) {
+            i++;
         }
-        if (empty) {
+        if (i == first) {
             (void)cli_fail(&s->options, "warning: no pictures in the class folder '%s'",
                            s->set.folders[f]);
         }
@@ -583,8 +590,7 @@ static int merge(state *s, char **paths, int count)
     evaluation *parts = calloc((size_t)count, sizeof *parts);
     int result = parts ? open_outputs(s) : cli_fail(&s->options, "out of memory");
     if (result == CLI_OK) {
-        s->options.threads = 1;
-        result = cli_open_context(&s->options, &s->decoder);
+        result = open_decoder(s);
     }
     for (int i = 0; i < count && result == CLI_OK; i++) {
         result = evaluation_read(&parts[i], &s->options, paths[i]);

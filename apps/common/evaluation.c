@@ -217,7 +217,7 @@ void evaluation_write_csv(const evaluation *e, FILE *file)
             }
         }
         fputc(',', file);
-        write_field(file, r->status == VT_OK ? "" : e->pictures[i].message);
+        write_field(file, e->pictures[i].message ? e->pictures[i].message : "");
         fputc('\n', file);
     }
 }
