@@ -171,9 +171,9 @@ static void test_fixtures(void **state)
     (void)state;
     json_t *root = fixture_open("l2vit");
     assert_int_equal(fixture_check_all(root, "cpu", test_slow_ones() ? 1e9 : 1.2e4),
-                     test_slow_ones() ? 7 : 3);
+                     test_slow_ones() ? 8 : 4);
     assert_int_equal(fixture_check_all(root, "ref", test_slow_ones() ? 1.2e4 : 3e2),
-                     test_slow_ones() ? 3 : 1);
+                     test_slow_ones() ? 4 : 1);
     json_decref(root);
 }
 

@@ -12,6 +12,7 @@
  * pad a map to whole windows take part as keys. Outputs: "C2" ... "C5" after stages 0 ... 3 (stride
  * 4 ... 32), "embedding", "logits", "cam". */
 #include "backbones/family.h"
+#include "backbones/stages.h"
 #include "vertebra/layers.h"
 
 enum { STAGES = 4, MAX_PAIRS = 12, MLP_RATIO = 4, HEAD_DIM = 32 };
@@ -123,7 +124,8 @@ static void davit_bind(vt_binder *b, const vt_variant *variant, const vt_bind_se
     net->stem = vt_conv_bind(b, "conv", &stem);
     net->stem_norm = vt_norm_bind(b, "norm", c->dim, EPS);
     vt_scope_end(b);
-    for (int i = 0; i < STAGES; i++) {
+    int stages = vt_stage_count(c->pairs, STAGES);
+    for (int i = 0; i < stages; i++) {
         bind_stage(b, c, i, &net->stages[i]);
     }
     net->has_classifier = vt_bind_available(b, "head.norm.weight", true);
@@ -131,7 +133,7 @@ static void davit_bind(vt_binder *b, const vt_variant *variant, const vt_bind_se
         net->classifier =
             vt_classifier_bind(b, &(vt_classifier_settings){.norm = "head.norm",
                                                             .head = "head.fc",
-                                                            .channels = c->dim << (STAGES - 1),
+                                                            .channels = c->dim << (stages - 1),
                                                             .classes = s->classes,
                                                             .eps = EPS,
                                                             .pool_first = true});
@@ -161,7 +163,7 @@ static void davit_forward(vt_builder *b, const void *network)
     vt_label(b, "stem");
     vt_value x = vt_conv_forward(b, &net->stem, vt_input(b), VT_ACT_NONE);
     x = vt_op_norm(b, x, &net->stem_norm);
-    for (int i = 0; i < STAGES; i++) {
+    for (int i = 0; i < vt_stage_count(c->pairs, STAGES); i++) {
         const davit_stage *stage = &net->stages[i];
         if (i > 0) {
             vt_label(b, "stages.%d.downsample", i);
@@ -198,6 +200,7 @@ static const davit_config large_384 = {.dim = 192, .pairs = LONG, .window = 12};
 static const davit_config huge = {.dim = 256, .pairs = LONG, .window = 7};
 static const davit_config giant = {.dim = 384, .pairs = {1, 1, 12, 3}, .window = 7};
 static const davit_config base_fl = {.dim = 128, .pairs = LONG, .window = 12, .florence = true};
+static const davit_config fashion = {.dim = 32, .pairs = {1, 1, 1}, .window = 4};
 static const davit_config huge_fl = {.dim = 256, .pairs = LONG, .window = 12, .florence = true};
 
 /* clang-format off */
@@ -219,6 +222,7 @@ static const vt_variant variants[] = {
     VARIANT("davit_giant", giant, 224, 0.95, VT_CROP_CENTER, 1000, NONE),
     VARIANT("davit_base_fl", base_fl, 768, 1.0, VT_CROP_SQUASH, 0, HUB("microsoft/Florence-2-base")),
     VARIANT("davit_huge_fl", huge_fl, 768, 1.0, VT_CROP_SQUASH, 0, HUB("microsoft/Florence-2-large")),
+    VT_FASHION_VARIANT("davit_fashion", &fashion),
 };
 /* clang-format on */
 
@@ -356,6 +360,14 @@ static const vt_golden_case golden[] = {
      351,
      3.472909f,
      30.759945f},
+    {"davit_fashion",
+     VT_WINDOW_PAD,
+     64,
+     64,
+     {-1.257053f, -0.576872f, 2.132954f, -2.113788f, -0.611527f},
+     2,
+     2.132954f,
+     4.129715f},
     {0},
 };
 

@@ -16,6 +16,7 @@
  * Outputs: "C2" ... "C5" after stages 0 ... 3 (stride 4 ... 32), isotropic "C4" (stride 16);
  * "embedding", "logits", "cam". */
 #include "backbones/family.h"
+#include "backbones/stages.h"
 #include "vertebra/layers.h"
 
 enum { STAGES = 4, MAX_DEPTH = 18, ISOTROPIC_PATCH = 16, RPB_SIDE = 14 };
@@ -66,7 +67,7 @@ typedef struct dinat_network {
 
 static int stage_count(const dinat_config *c)
 {
-    return c->layout == ISOTROPIC ? 1 : STAGES;
+    return vt_stage_count(c->depths, STAGES);
 }
 
 static void bind_stem(vt_binder *b, const dinat_config *c, dinat_network *net)
@@ -146,7 +147,7 @@ static void bind_stage(vt_binder *b, dinat_network *net, int i)
         stage->blocks[j] = bind_block(b, net, i, j);
         vt_scope_end(b);
     }
-    if (i + 1 < STAGES) {
+    if (i + 1 < stage_count(c)) {
         bind_downsample(b, c, i, stage);
     }
     vt_scope_end(b);
@@ -167,7 +168,7 @@ static void dinat_bind(vt_binder *b, const vt_variant *variant, const vt_bind_se
             vt_scope_end(b);
         }
     } else {
-        for (int i = 0; i < STAGES; i++) {
+        for (int i = 0; i < stage_count(c); i++) {
             bind_stage(b, net, i);
             net->stages[i].output = vt_stage_output_bind(b, i, c->dim << i, EPS, !classifier);
         }
@@ -217,14 +218,14 @@ static vt_value forward_downsample(vt_builder *b, layout kind, const dinat_stage
 static vt_value forward_stages(vt_builder *b, const dinat_network *net, vt_value x)
 {
     const dinat_config *c = net->config;
-    for (int i = 0; i < STAGES; i++) {
+    for (int i = 0; i < stage_count(c); i++) {
         const dinat_stage *stage = &net->stages[i];
         for (int j = 0; j < c->depths[i]; j++) {
             vt_label(b, "levels.%d.blocks.%d", i, j);
             x = forward_block(b, &stage->blocks[j], x);
         }
         vt_stage_output_forward(b, &stage->output, x);
-        if (i + 1 < STAGES) {
+        if (i + 1 < stage_count(c)) {
             vt_label(b, "levels.%d.downsample", i);
             x = forward_downsample(b, c->layout, stage, x);
         }
@@ -267,6 +268,8 @@ static void dinat_forward(vt_builder *b, const void *network)
 #define NAT_DEEP {3, 4, 18, 5}
 #define S_TINY {2, 2, 6, 2}
 #define S_DEEP {2, 2, 18, 2}
+#define FASHION_DEPTHS {2, 3, 2}
+#define FASHION_HEADS {2, 4, 8}
 #define HEADS_64 {2, 4, 8, 16}
 #define HEADS_96 {3, 6, 12, 24}
 #define HEADS_128 {4, 8, 16, 32}
@@ -289,6 +292,7 @@ static const cycle s_ade_512[] = {
 static const cycle s_ade_640[] = {{2, {1, 20}}, {2, {1, 10}}, LONG_640, {2, {1, 2}}};
 static const cycle s_coco[] = {{2, {1, 28}}, {2, {1, 14}}, {6, {1, 3, 1, 5, 1, 7}}, {2, {1, 3}}};
 static const cycle every_other[] = {{2, {1, 2}}};
+static const cycle fashion[] = {{2, {1, 3}}, {1, {1}}, {1, {1}}};
 
 #define NAT(dim, depths, heads, window, mlp, dilations, scale)                                     \
     (&(const dinat_config){CONVOLUTIONS, dim, depths, heads, window, mlp, dilations, scale})
@@ -363,6 +367,7 @@ static const vt_variant variants[] = {
     COCO("dinat_s_base_coco", "cascadedmaskrcnn_dinat_s_base.pth", DINAT_S(128, S_DEEP, HEADS_128, s_coco)),
     COCO("dinat_s_large_coco", "cascadedmaskrcnn_dinat_s_large.pth", DINAT_S(192, S_DEEP, HEADS_192, s_coco)),
     ADE("dinat_large_mask2former", 640, "m2f/mask2former_dinat_large_ade20k_semantic.pth", LARGE(mask, 11)),
+    VT_FASHION_VARIANT("dinat_fashion", NAT(32, FASHION_DEPTHS, FASHION_HEADS, 5, 3, fashion, false)),
 };
 /* clang-format on */
 
@@ -463,6 +468,14 @@ static const vt_golden_case golden[] = {
      117,
      3.240536f,
      31.529769f},
+    {"dinat_fashion",
+     VT_WINDOW_PAD,
+     64,
+     64,
+     {-0.083064f, 0.159101f, -1.076631f, -0.091269f, -0.943654f},
+     8,
+     1.272455f,
+     2.328436f},
     {0},
 };
 

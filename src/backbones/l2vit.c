@@ -14,6 +14,7 @@
  *
  * Outputs: "C2" ... "C5" after stages 0 ... 3 (stride 4 ... 32), "embedding", "logits", "cam". */
 #include "backbones/family.h"
+#include "backbones/stages.h"
 #include "vertebra/layers.h"
 
 enum { STAGES = 4, MAX_DEPTH = 18, MLP_RATIO = 4, CONCENTRATION = 7 };
@@ -131,7 +132,8 @@ static void l2vit_bind(vt_binder *b, const vt_variant *variant, const vt_bind_se
 {
     l2vit_network *net = network;
     net->config = variant->config;
-    for (int i = 0; i < STAGES; i++) {
+    int stages = vt_stage_count(net->config->depths, STAGES);
+    for (int i = 0; i < stages; i++) {
         bind_stage(b, net, i);
     }
     net->has_classifier = vt_bind_available(b, "norm.weight", true);
@@ -139,7 +141,7 @@ static void l2vit_bind(vt_binder *b, const vt_variant *variant, const vt_bind_se
         net->classifier = vt_classifier_bind(
             b, &(vt_classifier_settings){.norm = "norm",
                                          .head = "head",
-                                         .channels = net->config->dim << (STAGES - 1),
+                                         .channels = net->config->dim << (stages - 1),
                                          .classes = s->classes,
                                          .eps = EPS});
     }
@@ -183,7 +185,7 @@ static void l2vit_forward(vt_builder *b, const void *network)
     const l2vit_network *net = network;
     const l2vit_config *c = net->config;
     vt_value x = vt_input(b);
-    for (int i = 0; i < STAGES; i++) {
+    for (int i = 0; i < vt_stage_count(c->depths, STAGES); i++) {
         const l2vit_stage *stage = &net->stages[i];
         x = forward_downsample(b, net, i, x);
         for (int j = 0; j < c->depths[i]; j++) {
@@ -210,6 +212,7 @@ static const l2vit_config tiny = {96, SHALLOW, HEADS_96, 7};
 static const l2vit_config small = {96, DEEP, HEADS_96, 7};
 static const l2vit_config base = {128, DEEP, HEADS_128, 7};
 static const l2vit_config base_384 = {128, DEEP, HEADS_128, 12};
+static const l2vit_config fashion = {32, {2, 2, 2}, {1, 2, 4}, 4};
 
 #define VARIANT(id, cfg, size, pct, mode, outputs, where)                                          \
     {.name = id, .config = &cfg,                                                                   \
@@ -225,6 +228,7 @@ static const vt_variant variants[] = {
     VARIANT("L2ViT_Base_22k_ft", base, 224, 0.875, VT_CROP_CENTER, 1000, "Base-22k21k-finetune-224-checkpoint-best.pth"),
     VARIANT("L2ViT_Base_384", base_384, 384, 1.0, VT_CROP_SQUASH, 1000, "Base-22k21k-finetune-384-checkpoint-best.pth"),
     VARIANT("L2ViT_Base_22k", base, 224, 0.875, VT_CROP_CENTER, 21841, "Base-22k-pretrain-checkpoint-best.pth"),
+    VT_FASHION_VARIANT("l2vit_fashion", &fashion),
 };
 /* clang-format on */
 
@@ -266,6 +270,14 @@ static const vt_golden_case golden[] = {
      299,
      2.099884f,
      20.897151f},
+    {"l2vit_fashion",
+     VT_WINDOW_PAD,
+     64,
+     64,
+     {-0.861507f, 1.422747f, -0.212197f, -0.251251f, -1.348540f},
+     1,
+     1.422747f,
+     3.121338f},
     {0},
 };
 

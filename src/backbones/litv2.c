@@ -4,30 +4,26 @@
  *
  *   x = LN(conv4x4(image))                                      H/4 x W/4 x D
  *   stage i:  x = gelu(BN(deform_conv2x2(x)))  (i > 0: half the size, twice the channels)
- *             block:  x += hilo(LN1(x))        (i > 1);  x += conv_mlp(LN2(x))
+ *             block:  x += hilo(LN1(x))  (last two stages);  x += conv_mlp(LN2(x))
  *   logits = head(mean(LN(x)))
  *
- * The window of HiLo is in no checkpoint: 2 in stage 2, but 4 in detectors named _ws_4; stage 3 has
- * plain attention among all tokens. The deformable convolutions round sizes down.
+ * The window of HiLo is in no checkpoint: 2 in the last stage but one, 4 in detectors named _ws_4;
+ * the last stage has plain attention among all tokens. The deformable convolutions round sizes
+ * down.
  *
  * Outputs: "C2" ... "C5" after stages 0 ... 3 (stride 4 ... 32), "embedding", "logits", "cam". */
 #include "backbones/family.h"
+#include "backbones/stages.h"
 #include "vertebra/layers.h"
 
-enum {
-    STAGES = 4,
-    MAX_DEPTH = 18,
-    MLP_RATIO = 4,
-    PATCH = 4,
-    ATTENTION_FROM = 2,               /* the first stage with attention */
-    SMALLEST = PATCH * 8 - PATCH + 1, /* so that the map after the stem can be halved thrice */
-};
+enum { STAGES = 4, MAX_DEPTH = 18, MLP_RATIO = 4, PATCH = 4 };
 
 #define EPS 1e-5f
 
 typedef struct litv2_config {
-    int dim, depths[STAGES], heads[STAGES];
-    int window; /* of stage 2 */
+    int dim, depths[STAGES];
+    int heads[STAGES]; /* 0: no attention */
+    int window;        /* of stages before the last */
     double alpha;
 } litv2_config;
 
@@ -53,17 +49,22 @@ typedef struct litv2_network {
 
 /* ---- parameters ------------------------------------------------------------------------------ */
 
+static int stage_count(const litv2_config *c)
+{
+    return vt_stage_count(c->depths, STAGES);
+}
+
 static litv2_block bind_block(vt_binder *b, const litv2_config *c, int stage)
 {
     litv2_block block = {.attn = {.window = 0}};
     int channels = c->dim << stage;
     vt_hilo_attention_settings attn = {.channels = channels,
                                        .heads = c->heads[stage],
-                                       .window = stage == STAGES - 1 ? 1 : c->window,
+                                       .window = stage + 1 == stage_count(c) ? 1 : c->window,
                                        .alpha = c->alpha};
     vt_conv_mlp_settings mlp = {
         .channels = channels, .hidden = MLP_RATIO * channels, .act = VT_ACT_GELU};
-    if (stage >= ATTENTION_FROM) {
+    if (c->heads[stage] > 0) {
         block.norm1 = vt_norm_bind(b, "norm1", channels, EPS);
         vt_scope(b, "attn");
         block.attn = vt_hilo_attention_bind(b, &attn);
@@ -84,7 +85,7 @@ static void bind_stage(vt_binder *b, const litv2_config *c, int i, litv2_stage *
         stage->blocks[j] = bind_block(b, c, i);
         vt_scope_end(b);
     }
-    if (i + 1 < STAGES) {
+    if (i + 1 < stage_count(c)) {
         vt_scope(b, "downsample");
         vt_batch_norm norm = vt_batch_norm_bind(b, "norm_layer", c->dim << (i + 1), EPS);
         stage->downsample = vt_deform_conv_bind(
@@ -105,19 +106,19 @@ static void litv2_bind(vt_binder *b, const vt_variant *variant, const vt_bind_se
     vt_scope(b, "patch_embed");
     net->embed = vt_patch_embed_bind(b, 3, c->dim, PATCH, EPS);
     vt_scope_end(b);
-    for (int i = 0; i < STAGES; i++) {
+    for (int i = 0; i < stage_count(c); i++) {
         bind_stage(b, c, i, &net->stages[i]);
         /* detectors have no norm0 */
         net->stages[i].output = vt_stage_output_bind(b, i, c->dim << i, EPS, !classifier && i > 0);
     }
     net->has_classifier = vt_bind_available(b, "norm.weight", classifier);
     if (net->has_classifier) {
-        net->classifier =
-            vt_classifier_bind(b, &(vt_classifier_settings){.norm = "norm",
-                                                            .head = "head",
-                                                            .channels = c->dim << (STAGES - 1),
-                                                            .classes = s->classes,
-                                                            .eps = EPS});
+        net->classifier = vt_classifier_bind(
+            b, &(vt_classifier_settings){.norm = "norm",
+                                         .head = "head",
+                                         .channels = c->dim << (stage_count(c) - 1),
+                                         .classes = s->classes,
+                                         .eps = EPS});
     }
 }
 
@@ -134,26 +135,34 @@ static vt_value forward_block(vt_builder *b, const litv2_block *block, bool atte
     return vt_op_add(b, x, vt_conv_mlp_forward(b, &block->mlp, y));
 }
 
+/* So that the map after the stem can be halved between the stages. */
+static int smallest_side(const litv2_config *c)
+{
+    return PATCH * (1 << (stage_count(c) - 1)) - PATCH + 1;
+}
+
 static void litv2_forward(vt_builder *b, const void *network)
 {
     const litv2_network *net = network;
+    const litv2_config *c = net->config;
+    int smallest = smallest_side(c);
     vt_value x = vt_input(b);
     vt_shape s = vt_value_shape(b, x);
-    if (s.h < SMALLEST || s.w < SMALLEST) {
+    if (s.h < smallest || s.w < smallest) {
         vt_builder_fail(b, VT_ERR_ARGUMENT,
-                        "LITv2 needs pictures of %d or more rows and columns: %d x %d", SMALLEST,
+                        "LITv2 needs pictures of %d or more rows and columns: %d x %d", smallest,
                         (int)s.h, (int)s.w);
     }
     vt_label(b, "patch_embed");
     x = vt_patch_embed_forward(b, &net->embed, x);
-    for (int i = 0; i < STAGES; i++) {
+    for (int i = 0; i < stage_count(c); i++) {
         const litv2_stage *stage = &net->stages[i];
-        for (int j = 0; j < net->config->depths[i]; j++) {
+        for (int j = 0; j < c->depths[i]; j++) {
             vt_label(b, "layers.%d.blocks.%d", i, j);
-            x = forward_block(b, &stage->blocks[j], i >= ATTENTION_FROM, x);
+            x = forward_block(b, &stage->blocks[j], c->heads[i] > 0, x);
         }
         vt_stage_output_forward(b, &stage->output, x);
-        if (i + 1 < STAGES) {
+        if (i + 1 < stage_count(c)) {
             vt_label(b, "layers.%d.downsample", i);
             x = vt_deform_conv_forward(b, &stage->downsample, x, VT_ACT_GELU);
         }
@@ -174,6 +183,8 @@ static void litv2_forward(vt_builder *b, const void *network)
 #define SMALL(window, alpha) (&(const litv2_config){96, SHALLOW, HEADS_96, window, alpha})
 #define MEDIUM(window) (&(const litv2_config){96, DEEP, HEADS_96, window, 0.9})
 #define BASE(window) (&(const litv2_config){128, DEEP, HEADS_128, window, 0.9})
+
+static const litv2_config fashion = {32, {2, 3, 2}, {0, 2, 4}, 2, 0.5};
 
 #define VARIANT(id, cfg, rows, cols, pct, mode, outputs, where)                                    \
     {.name = id, .config = cfg,                                                                    \
@@ -199,6 +210,7 @@ static const vt_variant variants[] = {
     COCO("litv2_s_ws_4", "mask_rcnn_litv2_s_fpn_1x_coco_ws_4.pth", SMALL(4, 0.9)),
     COCO("litv2_m_ws_4", "mask_rcnn_litv2_m_fpn_1x_coco_ws_4.pth", MEDIUM(4)),
     COCO("litv2_b_ws_4", "mask_rcnn_litv2_b_fpn_1x_coco_ws_4.pth", BASE(4)),
+    VT_FASHION_VARIANT("litv2_fashion", &fashion),
 };
 /* clang-format on */
 
@@ -232,6 +244,14 @@ static const vt_golden_case golden[] = {
      135,
      3.352695f,
      28.630136f},
+    {"litv2_fashion",
+     VT_WINDOW_PAD,
+     64,
+     64,
+     {-1.685346f, 0.585408f, -0.031443f, -0.926939f, 0.073659f},
+     7,
+     2.199676f,
+     3.817967f},
     {0},
 };
 

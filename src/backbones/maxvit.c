@@ -6,15 +6,17 @@
  *                      x = attention in windows, then over a grid of the whole map, each with MLP
  *   logits = head(tanh(hidden(LN(mean(x)))))
  *
- * Windows and grids have P x P tokens, P = a 32nd of the image that the network is built for, on
- * each axis. All padding is TensorFlow's SAME. Every GELU is the tanh one.
+ * Windows and grids have P x P tokens, P = the side of the last map of the image that the network
+ * is built for (a 32nd after four stages), on each axis. All padding is TensorFlow's SAME. Every
+ * GELU is the tanh one.
  *
  * Outputs: "C2" ... "C5" after stages 0 ... 3 (stride 4 ... 32), "embedding", "logits", "cam". */
 #include "backbones/family.h"
 #include "backbones/sizes.h"
+#include "backbones/stages.h"
 #include "vertebra/layers.h"
 
-enum { STAGES = 4, MAX_DEPTH = 14, HEAD_DIM = 32, RATIO = 4, PARTITION = 32, STEM_STRIDE = 4 };
+enum { STAGES = 4, MAX_DEPTH = 14, HEAD_DIM = 32, RATIO = 4, STEM_STRIDE = 4 };
 
 #define BATCH_EPS 1e-3f
 #define LAYER_EPS 1e-5f
@@ -35,6 +37,11 @@ typedef struct maxvit_network {
     vt_classifier classifier;
     int window_h, window_w;
 } maxvit_network;
+
+static int stage_count(const maxvit_config *c)
+{
+    return vt_stage_count(c->depths, STAGES);
+}
 
 static maxvit_block bind_block(vt_binder *b, const maxvit_network *net, int stage, int j)
 {
@@ -87,16 +94,17 @@ static void maxvit_bind(vt_binder *b, const vt_variant *variant, const vt_bind_s
 {
     maxvit_network *net = network;
     const maxvit_config *c = net->config = variant->config;
-    int width = c->dim << (STAGES - 1);
-    net->window_h = s->image_height / PARTITION;
-    net->window_w = s->image_width / PARTITION;
+    int stages = stage_count(c), width = c->dim << (stages - 1);
+    int stride = STEM_STRIDE << (stages - 1); /* of the last map */
+    net->window_h = s->image_height / stride;
+    net->window_w = s->image_width / stride;
     if (net->window_h < 1 || net->window_w < 1) {
         vt_binder_fail(b, VT_ERR_ARGUMENT, "an image of %dx%d to build for: at least %dx%d",
-                       s->image_width, s->image_height, PARTITION, PARTITION);
+                       s->image_width, s->image_height, stride, stride);
         return;
     }
     bind_stem(b, net);
-    for (int i = 0; i < STAGES; i++) {
+    for (int i = 0; i < stages; i++) {
         for (int j = 0; j < c->depths[i]; j++) {
             vt_scope(b, "stages.%d.blocks.%d", i, j);
             net->stages[i][j] = bind_block(b, net, i, j);
@@ -119,15 +127,16 @@ static void maxvit_forward(vt_builder *b, const void *network)
 {
     static const char *const names[STAGES] = {"C2", "C3", "C4", "C5"};
     const maxvit_network *net = network;
+    int stages = stage_count(net->config), maps = 1 << (stages - 1);
     /* a window that divides the smallest map divides all */
-    if (!vt_sizes_fit(b, STEM_STRIDE, 8 * net->window_h, 8 * net->window_w,
+    if (!vt_sizes_fit(b, STEM_STRIDE, maps * net->window_h, maps * net->window_w,
                       "; a network can be built for an image of any multiples of 32")) {
         return;
     }
     vt_label(b, "stem");
     vt_value x = vt_conv_forward(b, &net->conv1, vt_input(b), VT_ACT_GELU_TANH);
     x = vt_conv_forward(b, &net->conv2, x, VT_ACT_NONE);
-    for (int i = 0; i < STAGES; i++) {
+    for (int i = 0; i < stages; i++) {
         for (int j = 0; j < net->config->depths[i]; j++) {
             const maxvit_block *block = &net->stages[i][j];
             vt_label(b, "stages.%d.blocks.%d", i, j);
@@ -147,6 +156,7 @@ static const maxvit_config small = {64, 96, {2, 2, 5, 2}};
 static const maxvit_config base = {64, 96, {2, 6, 14, 2}};
 static const maxvit_config large = {128, 128, {2, 6, 14, 2}};
 static const maxvit_config xlarge = {192, 192, {2, 6, 14, 2}};
+static const maxvit_config fashion = {32, 32, {1, 2, 1}};
 
 /* clang-format off */
 #define HALF          {0.5f, 0.5f, 0.5f}
@@ -189,6 +199,7 @@ static const vt_variant variants[] = {
     AT_224_21K("maxvit_xlarge_tf_224", xlarge, "maxvit_xlarge_tf_224.in21k"),
     SQUASHED("maxvit_xlarge_tf_384", xlarge, 384, "maxvit_xlarge_tf_384.in21k_ft_in1k"),
     SQUASHED("maxvit_xlarge_tf_512", xlarge, 512, "maxvit_xlarge_tf_512.in21k_ft_in1k"),
+    VT_FASHION_VARIANT("maxvit_fashion", &fashion),
 };
 /* clang-format on */
 
@@ -215,6 +226,14 @@ static const vt_golden_case golden[] = {
      958,
      1.837066f,
      19.856203f},
+    {"maxvit_fashion",
+     VT_WINDOW_PAD,
+     64,
+     64,
+     {-0.301959f, -1.033998f, -0.587613f, 0.864206f, 0.414249f},
+     5,
+     1.682766f,
+     2.751636f},
     {0},
 };
 

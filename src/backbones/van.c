@@ -13,6 +13,7 @@
 #include <math.h>
 
 #include "backbones/family.h"
+#include "backbones/stages.h"
 #include "vertebra/layers.h"
 
 enum { STAGES = 4, MAX_DEPTH = 90 };
@@ -185,6 +186,7 @@ static const van_config b3 = {{64, 128, 320, 512}, {3, 5, 27, 3}};
 static const van_config b4 = {{64, 128, 320, 512}, {3, 6, 40, 3}};
 static const van_config b5 = {{96, 192, 480, 768}, {3, 3, 24, 3}};
 static const van_config b6 = {{96, 192, 384, 768}, {6, 6, 90, 6}};
+static const van_config fashion = {{32, 64, 96, 128}, {2, 2, 2, 1}};
 
 /* clang-format off */
 #define HUB(name) "https://huggingface.co/Visual-Attention-Network/" name
@@ -214,6 +216,7 @@ static const vt_variant variants[] = {
     LARGE("van_b4", b4),
     LARGE("van_b5", b5),
     LARGE("van_b6", b6),
+    VT_FASHION_VARIANT("van_fashion", &fashion),
 };
 /* clang-format on */
 
@@ -319,6 +322,14 @@ static const vt_golden_case golden[] = {
      189,
      0.887203f,
      8.745311f},
+    {"van_fashion",
+     VT_WINDOW_PAD,
+     64,
+     64,
+     {0.515948f, 0.186575f, 0.541691f, 0.039598f, -0.688464f},
+     6,
+     0.656018f,
+     1.527724f},
     {0},
 };
 
