@@ -129,6 +129,9 @@ demo: ## install what is missing, build, classify the shipped photo
 	@$(MAKE) --no-print-directory apps
 	@sh tools/demo.sh
 
+evaluate-demo: apps ## six small networks on Fashion-MNIST, against the training program's answers
+	@tools/evaluate_demo.sh
+
 test: ## install what is missing, build, run every test
 	@sh tools/bootstrap.sh test
 	@sh tests/run.sh
@@ -155,7 +158,7 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 	@echo 'Options: DEBUG=1 SANITIZE=1 CUDA=0|1 CUDA_ARCHS="80 89 90a" CC=... CONFIG=folder PREFIX=... EXTRA_CFLAGS=... (make -j works)'
 
-.PHONY: all lib apps examples tests demo test cuda-sanitize bench bench-peers install format clean help
+.PHONY: all lib apps examples tests demo evaluate-demo test cuda-sanitize bench bench-peers install format clean help
 .SECONDARY:
 .DELETE_ON_ERROR:
 

@@ -36,9 +36,9 @@ def folder_of(data):
 
 
 def load(folder, part, count=None):
-    """`part`: train or t10k. Pictures [n,64,64] and labels [n], as bytes."""
+    """`part`: train or t10k. Pictures [n,64,64] as bytes, labels [n]."""
     pictures = read_idx(find(folder, f"{part}-images-idx3-ubyte"))[:count]
     labels = read_idx(find(folder, f"{part}-labels-idx1-ubyte"))[:count]
     assert len(pictures) == len(labels) and pictures.shape[1:] == (28, 28)
     large = [np.asarray(Image.fromarray(p).resize((SIDE, SIDE), Image.BICUBIC)) for p in pictures]
-    return np.stack(large), labels
+    return np.stack(large), labels.astype(np.int64)

@@ -6,6 +6,7 @@ go through windows or keys one by one, a module of the same parameters takes the
 check() compares the two.
 """
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -32,44 +33,50 @@ NAMES = {  # what each of them is there to show
 
 
 def windows(x, side):
-    """[n,h,w,c] -> [n, windows, side * side, c]"""
+    """[n,h,w,c] -> [n * windows, side * side, c]"""
     n, h, w, c = x.shape
     x = x.reshape(n, h // side, side, w // side, side, c).transpose(2, 3)
-    return x.reshape(n, -1, side * side, c)
+    return x.reshape(-1, side * side, c)
 
 
 def unwindows(x, side, h, w):
-    n, c = x.shape[0], x.shape[-1]
-    x = x.reshape(n, h // side, w // side, side, side, c).transpose(2, 3)
-    return x.reshape(n, h, w, c)
+    x = x.reshape(-1, h // side, w // side, side, side, x.shape[-1]).transpose(2, 3)
+    return x.reshape(-1, h, w, x.shape[-1])
 
 
 def attend(qkv, heads):
-    """[..., tokens, 3 * width] -> [..., tokens, width]"""
-    q, k, v = qkv.unflatten(-1, (3, heads, -1)).movedim(-3, 0).transpose(-2, -3)
-    return F.scaled_dot_product_attention(q, k, v).transpose(-2, -3).flatten(-2)
+    """[n, tokens, 3 * width] -> [n, tokens, width]"""
+    q, k, v = qkv.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+@lru_cache
+@torch.inference_mode(False)  # what is kept serves training too
+def neighbours(h, w, window, dilation, device):
+    """For each (query, key) of a map of n tokens: which place of the position table counts, as
+    ones in [places, n * n], and minus infinity in [n, n] where the key is no neighbour."""
+    side, axes = 2 * window - 1, []
+    for length in (h, w):
+        places, offsets = dinat.keys_of_axis(length, window, dilation)
+        axes.append(torch.full((length, length), -1).scatter_(1, places, offsets))
+    y, x = axes[0][:, None, :, None], axes[1][None, :, None, :]
+    near = ((y >= 0) & (x >= 0)).reshape(h * w, h * w)
+    place = (y * side + x).reshape(-1)
+    ones = ((place == torch.arange(side * side)[:, None]) & near.reshape(-1)).float()
+    return ones.to(device), torch.where(near, 0.0, -torch.inf).to(device)
 
 
 class Neighborhood(dinat.Attention):
     """All queries with all keys; what is no neighbour has the bias minus infinity."""
 
-    def places(self, h, w):
-        """Where in the position table each (query, key) stands; one more is "no neighbour"."""
-        side, tables = 2 * self.window - 1, []
-        for length in (h, w):
-            places, offsets = dinat.keys_of_axis(length, self.window, self.dilation)
-            tables.append(torch.full((length, length), -1).scatter_(1, places, offsets))
-        ty, tx = tables[0][:, None, :, None], tables[1][None, :, None, :]
-        return torch.where((ty >= 0) & (tx >= 0), ty * side + tx, side * side).reshape(h * w, h * w)
-
     def forward(self, x):
         h, w, least = *x.shape[1:3], self.window * self.dilation
         x = F.pad(x, (0, 0, 0, max(0, least - w), 0, max(0, least - h)))
-        if not hasattr(self, "index"):
-            self.register_buffer("index", self.places(*x.shape[1:3]).to(x.device), persistent=False)
-        table = F.pad(self.rpb.flatten(1), (0, 1), value=-torch.inf)
-        q, k, v = self.qkv(x).flatten(1, 2).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        score = q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2) + table[:, self.index]
+        ones, far = neighbours(*x.shape[1:3], self.window, self.dilation, x.device)
+        bias = (self.rpb.flatten(1) @ ones).unflatten(1, far.shape) + far
+        qkv = self.qkv(x).flatten(1, 2).unflatten(-1, (3, self.heads, -1))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        score = q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2) + bias
         y = (score.softmax(-1) @ v).transpose(1, 2).flatten(2)
         return self.proj(y.unflatten(1, x.shape[1:3])[:, :h, :w])
 
