@@ -3,10 +3,11 @@
  * keys that queries see, and their share of the measured peak.
  *   gcc -O2 -fopenmp -Iinclude -Isrc bench/attention.c build/release/libvertebra.a \
  *       -o build/attention -ljansson -lz -lm
- *   build/attention [THREADS [bf16]] */
+ *   build/attention [THREADS [f32|bf16 [NAME]]]   only cases whose name has NAME in it */
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/half.h"
 #include "core/memory.h"
@@ -46,9 +47,9 @@ typedef struct bench_case {
     bool bias, relative;
 } bench_case;
 
-#define WINDOW(distance)                                                                           \
+#define WINDOW(side, distance)                                                                     \
     {                                                                                              \
-        .window_h = 7, .window_w = 7, .shift_h = distance, .shift_w = distance                     \
+        .window_h = side, .window_w = side, .shift_h = distance, .shift_w = distance               \
     }
 #define GRID                                                                                       \
     {                                                                                              \
@@ -71,13 +72,14 @@ typedef struct bench_case {
 #define SOFTMAX VT_OP_ATTENTION
 
 static const bench_case cases[] = {
-    {"Swin-T stage 1", SOFTMAX, 56, 0, 3, 32, 32, WINDOW(0), true, false},
-    {"Swin-T stage 2", SOFTMAX, 28, 0, 6, 32, 32, WINDOW(0), true, false},
-    {"Swin-T stage 3", SOFTMAX, 14, 0, 12, 32, 32, WINDOW(0), true, false},
-    {"Swin-T stage 4", SOFTMAX, 7, 0, 24, 32, 32, WINDOW(0), true, false},
-    {"Swin-T stage 1, shifted", SOFTMAX, 56, 0, 3, 32, 32, WINDOW(3), true, false},
-    {"Swin-T stage 2, shifted", SOFTMAX, 28, 0, 6, 32, 32, WINDOW(3), true, false},
-    {"Swin-T stage 3, shifted", SOFTMAX, 14, 0, 12, 32, 32, WINDOW(3), true, false},
+    {"Swin-T stage 1", SOFTMAX, 56, 0, 3, 32, 32, WINDOW(7, 0), true, false},
+    {"Swin-T stage 2", SOFTMAX, 28, 0, 6, 32, 32, WINDOW(7, 0), true, false},
+    {"Swin-T stage 3", SOFTMAX, 14, 0, 12, 32, 32, WINDOW(7, 0), true, false},
+    {"Swin-T stage 4", SOFTMAX, 7, 0, 24, 32, 32, WINDOW(7, 0), true, false},
+    {"Swin-T stage 1, shifted", SOFTMAX, 56, 0, 3, 32, 32, WINDOW(7, 3), true, false},
+    {"Swin-T stage 2, shifted", SOFTMAX, 28, 0, 6, 32, 32, WINDOW(7, 3), true, false},
+    {"Swin-T stage 3, shifted", SOFTMAX, 14, 0, 12, 32, 32, WINDOW(7, 3), true, false},
+    {"SwinV2-B stage 3", SOFTMAX, 24, 0, 16, 32, 32, WINDOW(24, 0), true, false},
     {"MaxViT-T stage 1, grid", SOFTMAX, 56, 0, 2, 32, 32, GRID, true, false},
     {"NAT-T stage 1", SOFTMAX, 56, 0, 2, 32, 32, NEAR(1), true, false},
     {"NAT-T stage 2", SOFTMAX, 28, 0, 4, 32, 32, NEAR(1), true, false},
@@ -140,7 +142,7 @@ static void run(const vt_backend *backend, const bench_case *c, int threads, vt_
     vt_program program = {.maps = maps, .map_count = 3};
     vt_weight_data weights[3] = {{0}};
     vt_weight_shape shapes[3] = {{0}};
-    weights[1].data = filled((int64_t)c->heads * 169);
+    weights[1].data = filled((int64_t)c->heads * 47 * 47);
     weights[2].data = filled(27 * c->width);
     vt_record r = make_record(c);
     void *data[3] = {filled_map(maps[0]), filled_map(maps[1]), filled_map(maps[2])};
@@ -176,7 +178,7 @@ static void run(const vt_backend *backend, const bench_case *c, int threads, vt_
 int main(int argc, char **argv)
 {
     int threads = argc > 1 ? atoi(argv[1]) : 1;
-    vt_dtype dtype = argc > 2 ? VT_BF16 : VT_F32;
+    vt_dtype dtype = argc > 2 && strcmp(argv[2], "bf16") == 0 ? VT_BF16 : VT_F32;
     const vt_backend *backend;
     if (vt_backend_cpu(&backend, VT_ISA_AUTO, NULL) != VT_OK) {
         return 1;
@@ -185,7 +187,9 @@ int main(int argc, char **argv)
     printf("%s, %d threads, %s maps, peak %.0f GFLOP/s\n", backend->name, threads,
            vt_dtype_name(dtype), peak);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        run(backend, &cases[i], threads, dtype, peak);
+        if (argc < 4 || strstr(cases[i].name, argv[3])) {
+            run(backend, &cases[i], threads, dtype, peak);
+        }
     }
     return 0;
 }

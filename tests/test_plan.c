@@ -350,6 +350,41 @@ static void test_types_on_the_way(void **state)
     program_end(&t);
 }
 
+/* Every attention between products reads and writes bf16; what it makes for the stream is f32. */
+static void test_types_of_attentions(void **state)
+{
+    (void)state;
+    test_program t;
+    vt_error error = {0};
+    program_begin(&t, (vt_shape){1, 8, 8, 6});
+    vt_builder *b = &t.builder;
+    vt_linear wide = {.weight = random_matrix(&t, 18, 6, 1)};
+    vt_linear back = {.weight = random_matrix(&t, 6, 6, 2)};
+    vt_value x = vt_input(b), qkv[4], mixed[4];
+    for (int i = 0; i < 4; i++) {
+        qkv[i] = vt_op_linear(b, x, &wide);
+        vt_heads q = {qkv[i], 0, 3}, k = {qkv[i], 6, 3}, v = {qkv[i], 12, 3};
+        vt_pattern near = {.kind = VT_PATTERN_NEIGHBORHOOD, .window_h = 3, .window_w = 3};
+        vt_attention softmax = {.heads = 2, .q = q, .k = k, .v = v, .scale = 1, .pattern = near};
+        vt_linear_attention linear = {.heads = 2, .q = q, .k = k, .v = v, .floor = 1};
+        vt_channel_attention channel = {.heads = 2, .left = q, .right = k, .value = v, .scale = 1};
+        mixed[i] = i % 3 == 0 ? vt_op_attention(b, &softmax)
+                   : i == 1   ? vt_op_linear_attention(b, &linear)
+                              : vt_op_channel_attention(b, &channel);
+        x = vt_op_add(b, x, i == 3 ? mixed[i] : vt_op_linear(b, mixed[i], &back));
+    }
+    vt_output(b, "y", x);
+    vt_plan plan;
+    expect_status(vt_plan_make(&plan, context, &t.program, t.shapes, VT_BF16, &error), VT_OK,
+                  &error);
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(plan.program.maps[qkv[i].id].dtype, VT_BF16);
+        assert_int_equal(plan.program.maps[mixed[i].id].dtype, i == 3 ? VT_F32 : VT_BF16);
+    }
+    vt_plan_clear(&plan);
+    program_end(&t);
+}
+
 /* Maps that exist one by one, but whose places no address reaches. */
 static void test_too_much_memory(void **state)
 {
@@ -396,8 +431,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tangles),          cmocka_unit_test(test_outputs_survive),
         cmocka_unit_test(test_networks),         cmocka_unit_test(test_element_types),
-        cmocka_unit_test(test_types_on_the_way), cmocka_unit_test(test_too_much_memory),
-        cmocka_unit_test(test_totals),
+        cmocka_unit_test(test_types_on_the_way), cmocka_unit_test(test_types_of_attentions),
+        cmocka_unit_test(test_too_much_memory),  cmocka_unit_test(test_totals),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

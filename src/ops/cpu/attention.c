@@ -27,7 +27,7 @@
 enum {
     RUNS_PER_THREAD = 4,
     GROUP_ROWS = 8,    /* NEIGHBORHOOD: rows of queries in a group */
-    BLOCK_KEYS = 640,  /* about so many at a time: they stay in L2, their scores in L1 */
+    BLOCK_KEYS = 256,  /* about so many at a time: they stay in L2, their scores in L1 */
     CHUNK_MOST = 640,  /* queries of an item */
     CHUNK_LEAST = 112, /* that are worth gathering the keys for */
 };
@@ -50,6 +50,14 @@ typedef struct attention_plan {
     size_t shared, per_thread;
 } attention_plan;
 
+/* From a row of scores to the next, in floats: an odd number of lines, so that the rows of a tile
+ * spread over the sets of the L1 cache. */
+static int64_t row_stride(int64_t columns)
+{
+    const int64_t line = VT_ALIGNMENT / (int64_t)sizeof(float);
+    return (vt_div_up(columns, line) | 1) * line;
+}
+
 static void place_shared(attention_plan *w, const vt_attention *p)
 {
     int64_t queries = w->rows.groups * w->rows.most_queries + w->cols.groups * w->cols.most_queries;
@@ -66,16 +74,16 @@ static void place_own(attention_plan *w, const vt_attention *p)
 {
     const vt_cpu_kernels *k = w->kernels;
     size_t *at = &w->per_thread, f = sizeof(float);
-    int64_t slack = k->lanes, columns = w->key_columns, values = w->value_panels * k->nr;
+    int64_t slack = k->lanes, columns = w->key_columns, stride = row_stride(columns);
+    int64_t values = w->value_panels * k->nr;
     int64_t table_h = 2 * w->rows.axis.span - 1, table_w = 2 * w->cols.axis.span - 1;
     w->q_at = vt_cpu_take(at, k->mr * p->q.width, f);
     w->strip_at = vt_cpu_take(at, k->lanes * p->k.width, f);
     w->kt_at = vt_cpu_take(at, columns * p->k.width, f);
     w->v_at = vt_cpu_take(at, w->block_keys * values, f);
     w->bias_at = vt_cpu_take(at, w->tabled ? table_h * table_w + slack : 0, f);
-    w->table_at =
-        vt_cpu_take(at, w->tabled ? w->chunk_queries * w->blocks * columns + slack : 0, f);
-    w->score_at = vt_cpu_take(at, k->mr * columns + slack, f);
+    w->table_at = vt_cpu_take(at, w->tabled ? w->chunk_queries * w->blocks * stride + slack : 0, f);
+    w->score_at = vt_cpu_take(at, k->mr * stride + slack, f);
     w->along_at = vt_cpu_take(at, k->mr * w->row_panels * k->nr, f);
     w->across_at = vt_cpu_take(at, k->mr * w->col_panels * k->nr + slack, f);
     w->out_at = vt_cpu_take(at, (w->blocks > 1 ? w->chunk_queries : k->mr) * values, f);
@@ -278,20 +286,26 @@ static int64_t tile_unit(const worker *t)
     return near && t->now.cols->queries <= t->w->kernels->mr ? t->now.cols->queries : 1;
 }
 
-/* Pixels and regions of the item's queries. */
+/* Pixels and, where there is a mask, regions of the item's queries. */
 static void find_queries(const worker *t)
 {
-    const int64_t width = vt_exec_shape(t->exec, t->dst).w, columns = t->now.cols->queries;
-    int64_t *pixel = t->query_pixel;
+    const item now = t->now; /* what is stored below can't change it */
+    const vt_group_query *cols = now.cols->query;
+    const int64_t width = vt_exec_shape(t->exec, t->dst).w, columns = now.cols->queries;
+    int64_t *pixel = t->query_pixel, y = now.first / columns, x = now.first % columns;
     int32_t *region = t->query_region;
-    for (int64_t i = t->now.first; i < t->now.last;) {
-        const vt_group_query *row = &t->now.rows->query[i / columns], *col = t->now.cols->query;
-        int64_t x = i % columns,
-                end = x + t->now.last - i < columns ? x + t->now.last - i : columns;
-        for (i += end - x; x < end; x++) {
-            *pixel++ = row->source * width + col[x].source;
-            *region++ = 3 * row->region + col[x].region;
+    for (int64_t left = now.last - now.first; left > 0; y++, x = 0) {
+        const vt_group_query row = now.rows->query[y];
+        int64_t count = columns - x < left ? columns - x : left;
+        for (int64_t i = 0; i < count; i++) {
+            pixel[i] = row.source * width + cols[x + i].source;
         }
+        for (int64_t i = 0; now.masked && i < count; i++) {
+            region[i] = 3 * row.region + cols[x + i].region;
+        }
+        pixel += count;
+        region += count;
+        left -= count;
     }
 }
 
@@ -353,17 +367,18 @@ static key_block find_keys(const worker *t, int64_t index)
     b.last = b.first + t->w->block_rows < rows->keys ? b.first + t->w->block_rows : rows->keys;
     b.keys = (b.last - b.first) * cols->keys;
     b.columns = columns_of(t, b.keys);
-    int64_t width = vt_exec_shape(t->exec, t->p->k.map).w;
+    const int64_t width = vt_exec_shape(t->exec, t->p->k.map).w, count = cols->keys;
+    const vt_group_key *key = cols->key;
     int64_t *pixel = t->key_pixel;
     int32_t *region = t->key_region;
-    for (int64_t y = b.first; y < b.last; y++) {
-        int64_t sy = rows->key[y].source;
-        for (int64_t x = 0; x < cols->keys; x++) {
-            int64_t sx = cols->key[x].source;
-            *pixel++ = sy < 0 || sx < 0 ? -1 : sy * width + sx;
+    for (int64_t y = b.first; y < b.last; y++, pixel += count) {
+        const vt_group_key row = rows->key[y];
+        for (int64_t x = 0; x < count; x++) {
+            int64_t source = key[x].source;
+            pixel[x] = row.source < 0 || source < 0 ? -1 : row.source * width + source;
         }
-        for (int64_t x = 0; t->now.masked && x < cols->keys; x++) {
-            *region++ = 3 * rows->key[y].region + cols->key[x].region;
+        for (int64_t x = 0; t->now.masked && x < count; x++) {
+            *region++ = 3 * row.region + key[x].region;
         }
     }
     return b;
@@ -393,7 +408,8 @@ static vt_cpu_positions positions_of(const worker *t, const key_block *b, int64_
 
 static float *table_row(const worker *t, const key_block *b, int64_t i)
 {
-    return t->table + b->index * t->w->chunk_queries * t->w->key_columns + i * b->columns;
+    return t->table + b->index * t->w->chunk_queries * row_stride(t->w->key_columns) +
+           i * row_stride(b->columns);
 }
 
 /* table[i][j] = what a position adds to the score of query i and key j, for a block */
@@ -495,24 +511,24 @@ static tile make_tile(const worker *t, const key_block *b, int64_t first, int ro
     return made;
 }
 
-/* Places of queries, and the rows that are written there. */
-static vt_cpu_rows result_rows(const worker *t, int64_t first, int64_t rows)
+/* Turns the results to the places of queries [first, first + rows) of the chunk. In place: the
+ * kernels would wait for a fresh copy. */
+static void aim_results(worker *t, int64_t first, int64_t rows)
 {
-    vt_cpu_rows out = t->to;
-    out.pixel = t->query_pixel + first;
-    out.rows = rows;
-    out.block = t->out + (t->w->blocks > 1 ? first * out.block_stride : 0);
-    return out;
+    t->to.pixel = t->query_pixel + first;
+    t->to.rows = rows;
+    t->to.block = t->out + (t->w->blocks > 1 ? first * t->to.block_stride : 0);
 }
 
-static void write_rows(const worker *t, vt_cpu_rows *out, const float *sum)
+static void write_rows(worker *t, const float *sum)
 {
     float inverse[VT_CPU_MAX_MR];
-    for (int64_t i = 0; i < out->rows; i++) {
+    for (int64_t i = 0; i < t->to.rows; i++) {
         inverse[i] = 1.0f / sum[i];
     }
-    out->factors = inverse;
-    t->w->kernels->scatter(out);
+    t->to.factors = inverse;
+    t->w->kernels->scatter(&t->to);
+    t->to.factors = NULL;
 }
 
 /* scores[i][j] = q_i . rows[.] + q_i . cols[.] + table[i][j]; q without its factor is loaded. */
@@ -541,20 +557,19 @@ static void relative_positions(const worker *t, const tile *u)
             positions_of(t, u->block, at / columns, at % columns, t->across + i * across, 0,
                          t->along + i * w->row_panels * nr);
         s.base = w->tabled ? table_row(t, u->block, u->first + i) : NULL;
-        s.dst = t->score + i * u->columns;
+        s.dst = t->score + i * row_stride(u->columns);
         w->kernels->positions(&s);
     }
 }
 
 /* The tile's queries, with the factor of the score in them; the scores hold what depends on
  * queries without it. */
-static void load_queries(const worker *t, const tile *u)
+static void load_queries(worker *t, const tile *u)
 {
     int64_t width = t->p->q.width;
-    vt_cpu_rows rows = t->from;
-    rows.pixel = t->query_pixel + u->first;
-    rows.rows = u->rows;
-    t->w->kernels->gather(&rows);
+    t->from.pixel = t->query_pixel + u->first;
+    t->from.rows = u->rows;
+    t->w->kernels->gather(&t->from);
     if (t->w->relative) {
         relative_positions(t, u);
     }
@@ -580,31 +595,32 @@ static void make_scores(const worker *t, const tile *u)
                         .cols = u->columns,
                         .fill = ends ? t->fill : NULL,
                         .c = t->score,
-                        .c_stride = u->columns};
+                        .c_stride = row_stride(u->columns)};
     if (w->relative) {
         p.residual = t->score;
-        p.residual_stride = u->columns;
+        p.residual_stride = p.c_stride;
     } else if (w->tabled) {
         p.residual = table_row(t, u->block, u->first) + u->column;
-        p.residual_stride = whole;
+        p.residual_stride = row_stride(whole);
     }
     vt_cpu_multiply_panels(w->kernels, &p);
 }
 
-static void attend(const worker *t, const tile *u)
+static void attend(worker *t, const tile *u)
 {
     const attention_plan *w = t->w;
     const vt_cpu_kernels *k = w->kernels;
-    vt_cpu_rows out = result_rows(t, u->first, u->rows);
     bool running = w->blocks > 1;
     float factor[VT_CPU_MAX_MR];
     int64_t state = running ? u->first : 0, skipped = u->first_key - u->column;
-    vt_cpu_claim_rows(&out);
+    aim_results(t, u->first, u->rows);
+    vt_cpu_claim_rows(&t->to);
     load_queries(t, u);
     make_scores(t, u);
     k->softmax_rows(&(vt_cpu_softmax){.scores = t->score,
                                       .rows = u->rows,
                                       .n = u->columns,
+                                      .stride = row_stride(u->columns),
                                       .regions = t->now.masked ? t->key_region + u->column : NULL,
                                       .region = t->query_region + u->first,
                                       .running = running,
@@ -612,22 +628,22 @@ static void attend(const worker *t, const tile *u)
                                       .sum = t->sum + state,
                                       .factor = factor});
     for (int i = 0; running && i < u->rows; i++) {
-        float *row = out.block + i * out.block_stride;
-        k->scale(row, out.block_stride, factor[i], row);
+        float *row = t->to.block + i * t->to.block_stride;
+        k->scale(row, t->to.block_stride, factor[i], row);
     }
     vt_cpu_multiply_panels(k, &(vt_cpu_product){.rows = u->rows,
                                                 .depth = u->last_key - u->first_key,
                                                 .a = t->score + skipped,
-                                                .a_stride = u->columns,
+                                                .a_stride = row_stride(u->columns),
                                                 .panels = t->v + u->first_key * k->nr,
                                                 .panel_step = u->block->keys * k->nr,
-                                                .cols = out.block_stride,
-                                                .residual = running ? out.block : NULL,
-                                                .residual_stride = out.block_stride,
-                                                .c = out.block,
-                                                .c_stride = out.block_stride});
+                                                .cols = t->to.block_stride,
+                                                .residual = running ? t->to.block : NULL,
+                                                .residual_stride = t->to.block_stride,
+                                                .c = t->to.block,
+                                                .c_stride = t->to.block_stride});
     if (!running) {
-        write_rows(t, &out, t->sum);
+        write_rows(t, t->sum);
     }
 }
 
@@ -677,8 +693,8 @@ static void run_item(worker *t)
     t->unfolded = t->now;
     for (int64_t i = 0; t->w->blocks > 1 && i < queries; i += VT_CPU_MAX_MR) {
         int64_t rows = queries - i < VT_CPU_MAX_MR ? queries - i : VT_CPU_MAX_MR;
-        vt_cpu_rows out = result_rows(t, i, rows);
-        write_rows(t, &out, t->sum + i);
+        aim_results(t, i, rows);
+        write_rows(t, t->sum + i);
     }
 }
 

@@ -382,7 +382,7 @@ static void softmax_rows(const vt_cpu_softmax *args)
     const vt_cpu_softmax p = *args;
     float top[MR];
     for (int64_t r = 0; r < p.rows; r++) {
-        float *row = p.scores + r * p.n;
+        float *row = p.scores + r * p.stride;
         vf largest = vf_all(-INFINITY);
         for (int64_t c = 0; c < p.n; c += LANES) {
             vf s = vf_load(row + c);
@@ -402,7 +402,7 @@ static void softmax_rows(const vt_cpu_softmax *args)
         p.factor[r] = vf_exp(vf_all(before - top[r]))[0];
     }
     for (int64_t r = 0; r < p.rows; r++) {
-        float *row = p.scores + r * p.n;
+        float *row = p.scores + r * p.stride;
         vf sum = {0};
         for (int64_t c = 0; c < p.n; c += LANES) {
             vf e = vf_exp(vf_load(row + c) - top[r]);

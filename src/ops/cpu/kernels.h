@@ -76,13 +76,13 @@ typedef struct vt_cpu_positions {
     float *dst;
 } vt_cpu_positions;
 
-/* scores[r][j] = exp(scores[r][j] - top[r]) for `rows` <= mr dense rows of n columns, a multiple of
+/* scores[r][j] = exp(scores[r][j] - top[r]) for `rows` <= mr rows of n columns, a multiple of
  * `lanes`; top is the largest of the row, sum[r] the sum of the results. The mask is first added
  * where regions[j] != region[r]. If `running`, top and sum take in what they were: factor[r] is
  * what earlier results must be multiplied by. */
 typedef struct vt_cpu_softmax {
     float *scores;
-    int64_t rows, n;
+    int64_t rows, n, stride;         /* elements */
     const int32_t *regions, *region; /* or NULL */
     bool running;
     float *top, *sum, *factor;

@@ -213,8 +213,12 @@ static void weigh_channels(const worker *t, float *sums)
                 rows[i * w->stride + j] = VT_CPU_UNSEEN;
             }
         }
-        k->softmax_rows(&(vt_cpu_softmax){
-            .scores = rows, .rows = count, .n = w->stride, .top = top, .sum = total});
+        k->softmax_rows(&(vt_cpu_softmax){.scores = rows,
+                                          .rows = count,
+                                          .n = w->stride,
+                                          .stride = w->stride,
+                                          .top = top,
+                                          .sum = total});
         for (int64_t i = 0; i < count; i++) {
             k->scale(rows + i * w->stride, w->stride, 1.0f / total[i], rows + i * w->stride);
         }
