@@ -71,9 +71,8 @@ def main(argv):
           f"{'largest diff':>12}")
     print("\n".join(rows))
     if unexplained:
-        print(f"{unexplained} answers differ by more than rounding")
-    return 1 if unexplained else 0
+        raise SystemExit(f"{unexplained} answers differ by more than rounding")
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

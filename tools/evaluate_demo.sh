@@ -18,17 +18,15 @@ weights=${1:-weights/fashion}
 pictures=${2:-build/fashion-mnist}
 
 complain() {
-    printf 'evaluate-demo: %s\n' "$@" >&2
+    printf 'evaluate-demo: %s\n' "$1" >&2
     exit 1
 }
 ls "$weights"/*.safetensors >/dev/null 2>&1 || complain \
-    "$weights holds no weights: these networks have not been trained yet." \
-    "tools/train/README.md, section Fashion-MNIST: one command, some 8 minutes on one GPU."
+    "no weights in $weights; tools/train/README.md, Fashion-MNIST, says how they are trained"
 command -v python3 >/dev/null || complain "python3 is needed to compare (no packages)"
 if [ ! -d "$pictures/test" ]; then
     idx=${FASHION_MNIST:-/usr/share/datasets/fashion-mnist}
-    [ -d "$idx" ] || complain "$idx: no such folder; the pictures are in Debian's package" \
-        "    apt-get install dataset-fashion-mnist     (or FASHION_MNIST=folder of the IDX files)"
+    [ -d "$idx" ] || complain "$idx: no such folder (apt-get install dataset-fashion-mnist)"
     datasets/fashion-mnist/prepare "$idx" "$pictures"
 fi
 
@@ -37,7 +35,7 @@ trap 'rm -rf "$results"' EXIT
 trap 'exit 130' INT TERM HUP
 for file in "$weights"/*.safetensors; do
     name=$(basename "$file" .safetensors)
-    echo "$name ..." >&2
+    echo "$name ..."
     # shellcheck disable=SC2086 # both are lists of words
     apps/evaluate $limit ${VERTEBRA_OPTIONS:-} --weights "$file" --json "$results/$name.json" \
         "$pictures/test" >/dev/null
