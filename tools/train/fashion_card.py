@@ -49,6 +49,8 @@ def main(argv):
             continue
         with open(path + ".json", encoding="utf-8") as file:
             told = json.load(file)
+        if (told["train_pictures"] + told["held_out_pictures"], told["test_pictures"]) != (60000, 10000):
+            raise SystemExit(f"{name} was only tried out: the card is for the whole official split")
         rows.append(f"| `{name}` | {shows} | {told['parameters'] / 1e6:.2f} M | "
                     f"{os.path.getsize(path + '.safetensors') / 1e6:.1f} MB | {told['epochs']:.0f} | "
                     f"{100 * told['test_right'] / told['test_pictures']:.2f} % |")
