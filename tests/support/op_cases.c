@@ -1023,7 +1023,7 @@ double op_limit(const op_case *c, const op_entry *e, vt_dtype dtype, const float
     limit += TOLERANCE_HALF_FACTOR * op_distance(naive, want, count);
     free(naive);
     if (count < 64) { /* among a few values the plain computation may be lucky */
-        limit += tolerance_stored(dtype);
+        limit += TOLERANCE_HALF_FACTOR * tolerance_stored(dtype);
     }
     if (r->kind == VT_OP_ATTENTION && maps[r->source[0].id].dtype != VT_F32) {
         limit += 2 * tolerance_stored(dtype); /* the probabilities are rounded, too */

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
 
@@ -15,10 +14,12 @@
 #include "core/half.h"
 #include "ops/ref/ref.h"
 
+enum { DEFAULT_SEED = 20261122 };
+
 uint64_t op_seed(void)
 {
     const char *text = getenv("VT_TEST_SEED");
-    uint64_t seed = text ? strtoull(text, NULL, 0) : (uint64_t)time(NULL);
+    uint64_t seed = text ? strtoull(text, NULL, 0) : DEFAULT_SEED;
     printf("VT_TEST_SEED=%llu\n", (unsigned long long)seed);
     return seed;
 }

@@ -28,7 +28,7 @@ typedef struct op_where {
     void *stream; /* of a device, from vt_device_ops.open */
 } op_where;
 
-/* The seed of this run: VT_TEST_SEED, or the clock; printed once. */
+/* The seed of this run: VT_TEST_SEED, or always the same one; printed once. */
 uint64_t op_seed(void);
 
 void op_begin(op_case *c, uint64_t seed);
