@@ -120,6 +120,8 @@ apps/%: $(B)/apps/%
 	@cp -f $< $@
 $(B)/examples/%: $(B)/examples/%.o $(IMAGE_LIB) $(LIB)
 	$(CC) -o $@ $^ $(LDFLAGS) $(IMAGE_LIBS) $(CORE_LIBS)
+$(B)/tools/%: $(B)/tools/%.o $(IMAGE_LIB) $(LIB)
+	$(CC) -o $@ $^ $(LDFLAGS) $(IMAGE_LIBS) $(CORE_LIBS)
 $(B)/tests/%: $(B)/tests/%.o $(TEST_SHARED) $(IMAGE_LIB) $(LIB)
 	$(CC) -o $@ $^ $(LDFLAGS) -lcmocka $(IMAGE_LIBS) $(CORE_LIBS)
 
