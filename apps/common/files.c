@@ -89,8 +89,9 @@ int files_find_weights(char *out, size_t size, const cli_options *o, const vt_co
         return cli_fail(o, "--model %s: there is no such model (info lists them)", name);
     }
     bool published = is_published(name, variant);
-    if (published && strcmp(variant->checkpoint, "weights/" SHIPPED) == 0 &&
-        files_shipped(out, size, variant->checkpoint, SHIPPED)) {
+    bool ships = strncmp(variant->checkpoint, "weights/", strlen("weights/")) == 0;
+    if (published && ships &&
+        files_shipped(out, size, variant->checkpoint, strrchr(variant->checkpoint, '/') + 1)) {
         return CLI_OK;
     }
     if (!cache_folder(folder, sizeof folder)) {
@@ -102,6 +103,10 @@ int files_find_weights(char *out, size_t size, const cli_options *o, const vt_co
     if (find_cached(out, size, folder, name) ||
         (published && find_cached(out, size, folder, variant->name))) {
         return CLI_OK;
+    }
+    if (published && ships) {
+        return cli_fail(o, "--model %s: %s is not there; give --weights FILE", name,
+                        variant->checkpoint);
     }
     if (published && strncmp(variant->checkpoint, "https://", strlen("https://")) != 0) {
         return cli_fail(o, "--model %s: no weights of it are published; give --weights FILE", name);
