@@ -594,6 +594,14 @@ static const vt_impl *const attention_impls[] = {&vt_impl_cuda_attention,
 static const vt_impl *const add_impls[] = {&vt_impl_cuda_add, NULL};
 static const vt_impl *const space_to_depth_impls[] = {&vt_impl_cuda_space_to_depth, NULL};
 static const vt_impl *const mean_pool_impls[] = {&vt_impl_cuda_mean_pool, NULL};
+static const vt_impl *const depthwise_impls[] = {&vt_impl_cuda_depthwise, NULL};
+static const vt_impl *const affine_impls[] = {&vt_impl_cuda_affine, NULL};
+static const vt_impl *const mul_impls[] = {&vt_impl_cuda_mul, NULL};
+static const vt_impl *const concat_impls[] = {&vt_impl_cuda_concat, NULL};
+static const vt_impl *const pool_impls[] = {&vt_impl_cuda_pool, NULL};
+static const vt_impl *const linear_attention_impls[] = {&vt_impl_cuda_linear_attention, NULL};
+static const vt_impl *const channel_attention_impls[] = {&vt_impl_cuda_channel_attention, NULL};
+static const vt_impl *const deform_patches_impls[] = {&vt_impl_cuda_deform_patches, NULL};
 static const vt_impl *const mlp_impls[] = {&vt_impl_cuda_mlp, NULL};
 
 static void describe(vt_cuda *cuda)
@@ -642,6 +650,14 @@ vt_status VT_CUDA_OPEN(const vt_backend **backend, int index, const vt_allocator
                                         [VT_OP_ADD] = add_impls,
                                         [VT_OP_SPACE_TO_DEPTH] = space_to_depth_impls,
                                         [VT_OP_MEAN_POOL] = mean_pool_impls,
+                                        [VT_OP_DEPTHWISE] = depthwise_impls,
+                                        [VT_OP_AFFINE] = affine_impls,
+                                        [VT_OP_MUL] = mul_impls,
+                                        [VT_OP_CONCAT] = concat_impls,
+                                        [VT_OP_POOL] = pool_impls,
+                                        [VT_OP_LINEAR_ATTENTION] = linear_attention_impls,
+                                        [VT_OP_CHANNEL_ATTENTION] = channel_attention_impls,
+                                        [VT_OP_DEFORM_PATCHES] = deform_patches_impls,
                                         [VT_OP_MLP] = mlp_impls},
                               .refuse_dtype = refuse_dtype,
                               .pack = pack,

@@ -18,7 +18,8 @@ __device__ float read_as_f32(const void *p, vt_dtype dtype, int64_t i)
     }
 }
 
-/* dst[n,y,x,o] = bias[o] + sum_{ky,kx,i} weight[o,ky,kx,i] src[n, y', x', i], in f32 */
+/* dst[n,y,x,o] = bias[o] + sum_{ky,kx,i} weight[o,ky,kx,i] src[n, y', x', first(o) + i], in f32; i
+ * counts the channels of o's group, first(o) is where they begin */
 __global__ void conv2d_kernel(vt_cuda_conv2d a)
 {
     int64_t index = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
@@ -29,7 +30,9 @@ __global__ void conv2d_kernel(vt_cuda_conv2d a)
     int64_t o = index % a.dst_shape.c, x = index / a.dst_shape.c % a.dst_shape.w;
     int64_t y = index / (a.dst_shape.c * a.dst_shape.w) % a.dst_shape.h;
     int64_t n = index / (a.dst_shape.c * a.dst_shape.w * a.dst_shape.h);
-    int64_t in = a.src_shape.c, row = o * a.conv.kernel_h * a.conv.kernel_w * in;
+    int groups = a.conv.groups > 1 ? a.conv.groups : 1;
+    int64_t in = a.src_shape.c / groups, row = o * a.conv.kernel_h * a.conv.kernel_w * in;
+    int64_t first = o / (a.dst_shape.c / groups) * in;
     float sum = 0.0f;
     for (int ky = 0; ky < a.conv.kernel_h; ky++) {
         int64_t sy = y * a.conv.stride_h + (int64_t)ky * a.conv.dilation_h - a.conv.pad_top;
@@ -38,7 +41,7 @@ __global__ void conv2d_kernel(vt_cuda_conv2d a)
             if (sy < 0 || sy >= a.src_shape.h || sx < 0 || sx >= a.src_shape.w) {
                 continue;
             }
-            int64_t pixel = ((n * a.src_shape.h + sy) * a.src_shape.w + sx) * in;
+            int64_t pixel = ((n * a.src_shape.h + sy) * a.src_shape.w + sx) * a.src_shape.c + first;
             int64_t column = row + ((int64_t)ky * a.conv.kernel_w + kx) * in;
             for (int64_t i = 0; i < in; i++) {
                 sum += read_as_f32(a.weight, a.weight_dtype, column + i) *

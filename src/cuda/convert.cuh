@@ -97,7 +97,15 @@ __device__ __forceinline__ int64_t vt_divide(int64_t a, int b, int *rest)
     return quotient;
 }
 
-/* Host side: what a launcher asks of its arguments. */
+/* Host side: a launcher per [type of source][type of destination], in the order of vt_dtype. */
+#define VT_TYPE_TABLE(f)                                                                           \
+    {                                                                                              \
+        {f<float, float>, f<float, __nv_bfloat16>, f<float, __half>},                              \
+            {f<__nv_bfloat16, float>, f<__nv_bfloat16, __nv_bfloat16>, f<__nv_bfloat16, __half>},  \
+            {f<__half, float>, f<__half, __nv_bfloat16>, f<__half, __half>},                       \
+    }
+
+/* What a launcher asks of its arguments. */
 static inline bool vt_is_aligned(const void *p, size_t bytes)
 {
     return ((uintptr_t)p & (bytes - 1)) == 0;

@@ -100,8 +100,10 @@ static inline vt_dtype vt_map_dtype(const vt_program *program, vt_value v)
 
 /* The implementations; vt_impl_cuda_attention uses tensor cores, the other one takes any shape. */
 extern const vt_impl vt_impl_cuda_linear, vt_impl_cuda_norm, vt_impl_cuda_attention,
-    vt_impl_cuda_attention_plain, vt_impl_cuda_add, vt_impl_cuda_space_to_depth,
-    vt_impl_cuda_mean_pool, vt_impl_cuda_conv2d, vt_impl_cuda_mlp, vt_impl_cuda_linear_wgmma,
-    vt_impl_cuda_linear_small;
+    vt_impl_cuda_attention_plain, vt_impl_cuda_attention_box, vt_impl_cuda_add,
+    vt_impl_cuda_space_to_depth, vt_impl_cuda_mean_pool, vt_impl_cuda_depthwise,
+    vt_impl_cuda_affine, vt_impl_cuda_mul, vt_impl_cuda_concat, vt_impl_cuda_pool,
+    vt_impl_cuda_deform_patches, vt_impl_cuda_linear_attention, vt_impl_cuda_channel_attention,
+    vt_impl_cuda_conv2d, vt_impl_cuda_mlp, vt_impl_cuda_linear_wgmma, vt_impl_cuda_linear_small;
 
 #endif

@@ -174,6 +174,89 @@ typedef struct vt_cuda_linear {
 const char *vt_cuda_linear_refuse(const vt_cuda_linear *args);
 cudaError_t vt_cuda_linear_rows(const vt_cuda_linear *args, cudaStream_t stream);
 
+/* Depthwise convolution as vt_depthwise defines it, with its residual (or NULL); vectors as there,
+ * [kernel_h * kernel_w, c] and [c]. */
+typedef struct vt_cuda_depthwise {
+    const void *src, *residual;
+    void *dst;
+    vt_dtype src_dtype, residual_dtype, dst_dtype;
+    vt_shape src_shape, dst_shape;
+    const float *weight, *bias, *scale, *shift; /* all but weight may be NULL */
+    vt_conv2d conv;                             /* geometry and activation only */
+} vt_cuda_depthwise;
+cudaError_t vt_cuda_depthwise_conv(const vt_cuda_depthwise *args, cudaStream_t stream);
+
+/* dst = a * scale[c] + shift[c] (b NULL), or a * b with one row of b for `share` rows of a. */
+typedef struct vt_cuda_scale {
+    const void *a, *b;
+    void *dst;
+    vt_dtype a_dtype, b_dtype, dst_dtype;
+    int64_t rows, cols, share;
+    const float *scale, *shift; /* shift may be NULL */
+} vt_cuda_scale;
+cudaError_t vt_cuda_scale_rows(const vt_cuda_scale *args, cudaStream_t stream);
+
+/* dst[r, first + i] = src[r, i]: a map into some channels of another. */
+typedef struct vt_cuda_place {
+    const void *src;
+    void *dst;
+    vt_dtype src_dtype, dst_dtype;
+    int64_t rows, cols, first, dst_cols;
+} vt_cuda_place;
+cudaError_t vt_cuda_place_channels(const vt_cuda_place *args, cudaStream_t stream);
+
+/* Pooling as vt_pooling defines it. */
+typedef struct vt_cuda_pooling {
+    const void *src;
+    void *dst;
+    vt_dtype src_dtype, dst_dtype;
+    vt_shape src_shape, dst_shape;
+    vt_pooling pooling;
+} vt_cuda_pooling;
+cudaError_t vt_cuda_pool_map(const vt_cuda_pooling *args, cudaStream_t stream);
+
+/* What a deformable convolution multiplies, as vt_op_deform_patches defines it. */
+typedef struct vt_cuda_deform {
+    const void *src, *offsets;
+    void *dst;
+    vt_dtype src_dtype, offsets_dtype, dst_dtype;
+    vt_shape src_shape, dst_shape;
+    int kernel;
+} vt_cuda_deform;
+cudaError_t vt_cuda_deform_gather(const vt_cuda_deform *args, cudaStream_t stream);
+
+/* Sums over all pixels of an image of products of two channels of a head, for every head:
+ *   state[n, head, c, d] = sum_i left_i[c] right_i[d],  total[n, head, c] = sum_i left_i[c]
+ * with left = relu(left) if `relu`. Pointers as in vt_cuda_attention. `partial` holds
+ * vt_cuda_gram_bytes; the sums are added in a fixed order. */
+typedef struct vt_cuda_gram {
+    const void *left, *right;
+    vt_dtype dtype;
+    int64_t n, pixels, left_pixel, right_pixel;
+    int heads, left_width, right_width;
+    bool relu;
+    float *partial, *state, *total; /* total: may be NULL */
+} vt_cuda_gram;
+size_t vt_cuda_gram_bytes(const vt_cuda_gram *args);
+cudaError_t vt_cuda_gram_matrix(const vt_cuda_gram *args, cudaStream_t stream);
+
+/* Linear attention: dst_i[d] = temperature[head] * sum_c relu(x_i[c]) state[c, d] /
+ * max(sum_c relu(x_i[c]) total[c], floor). Channel attention (total NULL): dst_i[c] =
+ * sum_d softmax_d(scale * state[c, d]) x_i[d]. */
+typedef struct vt_cuda_apply {
+    const void *x;
+    void *dst;
+    vt_dtype dtype, dst_dtype;
+    int64_t n, pixels, x_pixel, dst_pixel;
+    int heads, x_width, dst_width;
+    const float *state, *total, *temperature; /* temperature: may be NULL */
+    float scale, floor;
+} vt_cuda_apply;
+
+/* NULL when heads of these widths can be served, else the reason why not. */
+const char *vt_cuda_apply_refuse(int x_width, int dst_width);
+cudaError_t vt_cuda_apply_state(const vt_cuda_apply *args, cudaStream_t stream);
+
 #ifdef __cplusplus
 }
 #endif

@@ -142,12 +142,6 @@ static void mean_pool_run(const vt_exec *exec, const vt_record *r)
 
 const vt_impl vt_impl_cuda_mean_pool = {.name = "mean", .run = mean_pool_run};
 
-static const char *conv2d_refuse(const vt_plan_input *in, const vt_record *r)
-{
-    (void)in;
-    return r->as.conv2d.groups > 1 ? "it has groups" : NULL;
-}
-
 static size_t conv2d_scratch(const vt_plan_input *in, const vt_record *r)
 {
     vt_shape d = in->program->maps[r->dst.id].shape;
@@ -184,5 +178,242 @@ static void conv2d_run(const vt_exec *exec, const vt_record *r)
                             vt_cuda_stream_of(exec)->stream));
 }
 
-const vt_impl vt_impl_cuda_conv2d = {
-    .name = "plain", .refuse = conv2d_refuse, .scratch = conv2d_scratch, .run = conv2d_run};
+const vt_impl vt_impl_cuda_conv2d = {.name = "plain", .scratch = conv2d_scratch, .run = conv2d_run};
+
+/* ---- depthwise, affine, mul, concat, pool, deform_patches --------------------------------------
+ */
+
+static void depthwise_run(const vt_exec *exec, const vt_record *r)
+{
+    const vt_depthwise *p = &r->as.depthwise;
+    vt_cuda_note(
+        exec, r,
+        vt_cuda_depthwise_conv(
+            &(vt_cuda_depthwise){.src = vt_exec_map(exec, r->source[0]),
+                                 .residual = vt_exec_map(exec, r->source[1]),
+                                 .dst = vt_exec_map(exec, r->dst),
+                                 .src_dtype = vt_map_dtype(exec->program, r->source[0]),
+                                 .residual_dtype = vt_map_dtype(exec->program, r->source[1]),
+                                 .dst_dtype = vt_map_dtype(exec->program, r->dst),
+                                 .src_shape = vt_exec_shape(exec, r->source[0]),
+                                 .dst_shape = vt_exec_shape(exec, r->dst),
+                                 .weight = vt_exec_vector(exec, p->conv.weight),
+                                 .bias = vt_exec_vector(exec, p->conv.bias),
+                                 .scale = vt_exec_vector(exec, p->affine.scale),
+                                 .shift = vt_exec_vector(exec, p->affine.shift),
+                                 .conv = p->conv},
+            vt_cuda_stream_of(exec)->stream));
+}
+
+const vt_impl vt_impl_cuda_depthwise = {.name = "strips", .run = depthwise_run};
+
+static void affine_run(const vt_exec *exec, const vt_record *r)
+{
+    vt_shape s = vt_exec_shape(exec, r->dst);
+    vt_cuda_note(
+        exec, r,
+        vt_cuda_scale_rows(&(vt_cuda_scale){.a = vt_exec_map(exec, r->source[0]),
+                                            .dst = vt_exec_map(exec, r->dst),
+                                            .a_dtype = vt_map_dtype(exec->program, r->source[0]),
+                                            .dst_dtype = vt_map_dtype(exec->program, r->dst),
+                                            .rows = s.n * s.h * s.w,
+                                            .cols = s.c,
+                                            .scale = vt_exec_vector(exec, r->as.affine.scale),
+                                            .shift = vt_exec_vector(exec, r->as.affine.shift)},
+                           vt_cuda_stream_of(exec)->stream));
+}
+
+const vt_impl vt_impl_cuda_affine = {.name = "scale", .run = affine_run};
+
+static void mul_run(const vt_exec *exec, const vt_record *r)
+{
+    vt_shape s = vt_exec_shape(exec, r->dst), t = vt_exec_shape(exec, r->source[1]);
+    vt_cuda_note(
+        exec, r,
+        vt_cuda_scale_rows(&(vt_cuda_scale){.a = vt_exec_map(exec, r->source[0]),
+                                            .b = vt_exec_map(exec, r->source[1]),
+                                            .dst = vt_exec_map(exec, r->dst),
+                                            .a_dtype = vt_map_dtype(exec->program, r->source[0]),
+                                            .b_dtype = vt_map_dtype(exec->program, r->source[1]),
+                                            .dst_dtype = vt_map_dtype(exec->program, r->dst),
+                                            .rows = s.n * s.h * s.w,
+                                            .cols = s.c,
+                                            .share = s.h * s.w / (t.h * t.w)},
+                           vt_cuda_stream_of(exec)->stream));
+}
+
+const vt_impl vt_impl_cuda_mul = {.name = "scale", .run = mul_run};
+
+static void concat_run(const vt_exec *exec, const vt_record *r)
+{
+    vt_shape d = vt_exec_shape(exec, r->dst);
+    int64_t first = 0;
+    for (int i = 0; i < 2; i++) {
+        int64_t cols = vt_exec_shape(exec, r->source[i]).c;
+        vt_cuda_note(exec, r,
+                     vt_cuda_place_channels(
+                         &(vt_cuda_place){.src = vt_exec_map(exec, r->source[i]),
+                                          .dst = vt_exec_map(exec, r->dst),
+                                          .src_dtype = vt_map_dtype(exec->program, r->source[i]),
+                                          .dst_dtype = vt_map_dtype(exec->program, r->dst),
+                                          .rows = d.n * d.h * d.w,
+                                          .cols = cols,
+                                          .first = first,
+                                          .dst_cols = d.c},
+                         vt_cuda_stream_of(exec)->stream));
+        first += cols;
+    }
+}
+
+const vt_impl vt_impl_cuda_concat = {.name = "place", .run = concat_run};
+
+static void pool_run(const vt_exec *exec, const vt_record *r)
+{
+    vt_cuda_note(
+        exec, r,
+        vt_cuda_pool_map(&(vt_cuda_pooling){.src = vt_exec_map(exec, r->source[0]),
+                                            .dst = vt_exec_map(exec, r->dst),
+                                            .src_dtype = vt_map_dtype(exec->program, r->source[0]),
+                                            .dst_dtype = vt_map_dtype(exec->program, r->dst),
+                                            .src_shape = vt_exec_shape(exec, r->source[0]),
+                                            .dst_shape = vt_exec_shape(exec, r->dst),
+                                            .pooling = r->as.pooling},
+                         vt_cuda_stream_of(exec)->stream));
+}
+
+const vt_impl vt_impl_cuda_pool = {.name = "pool", .run = pool_run};
+
+static void deform_patches_run(const vt_exec *exec, const vt_record *r)
+{
+    vt_cuda_note(exec, r,
+                 vt_cuda_deform_gather(
+                     &(vt_cuda_deform){.src = vt_exec_map(exec, r->source[0]),
+                                       .offsets = vt_exec_map(exec, r->source[1]),
+                                       .dst = vt_exec_map(exec, r->dst),
+                                       .src_dtype = vt_map_dtype(exec->program, r->source[0]),
+                                       .offsets_dtype = vt_map_dtype(exec->program, r->source[1]),
+                                       .dst_dtype = vt_map_dtype(exec->program, r->dst),
+                                       .src_shape = vt_exec_shape(exec, r->source[0]),
+                                       .dst_shape = vt_exec_shape(exec, r->dst),
+                                       .kernel = r->as.block},
+                     vt_cuda_stream_of(exec)->stream));
+}
+
+const vt_impl vt_impl_cuda_deform_patches = {.name = "deform", .run = deform_patches_run};
+
+/* ---- linear_attention, channel_attention --------------------------------------------------------
+ */
+
+/* Where the matrices of all heads lie in the scratch. */
+typedef struct gram_scratch {
+    size_t state_at, total_at, bytes;
+} gram_scratch;
+
+static gram_scratch lay_out(const vt_cuda_gram *g)
+{
+    gram_scratch s = {.state_at = vt_cuda_gram_bytes(g)};
+    size_t heads = (size_t)g->n * (size_t)g->heads, left = (size_t)g->left_width;
+    s.total_at = s.state_at + heads * left * (size_t)g->right_width * sizeof(float);
+    s.bytes = s.total_at + heads * left * sizeof(float);
+    return s;
+}
+
+/* exec->maps may be NULL: then only shapes and types are filled in. */
+static vt_cuda_gram gram_args(const vt_exec *exec, int heads, const vt_heads *left,
+                              const vt_heads *right)
+{
+    vt_shape s = vt_exec_shape(exec, left->map);
+    return (vt_cuda_gram){.left = at_channel(exec, left),
+                          .right = at_channel(exec, right),
+                          .dtype = vt_map_dtype(exec->program, left->map),
+                          .n = s.n,
+                          .pixels = s.h * s.w,
+                          .left_pixel = s.c,
+                          .right_pixel = vt_exec_shape(exec, right->map).c,
+                          .heads = heads,
+                          .left_width = left->width,
+                          .right_width = right->width};
+}
+
+/* The matrix of `g`, then its product with `x`. */
+static void run_gram(const vt_exec *exec, const vt_record *r, vt_cuda_gram *g, vt_cuda_apply *use,
+                     const vt_heads *x)
+{
+    gram_scratch at = lay_out(g);
+    char *scratch = exec->scratch;
+    vt_shape d = vt_exec_shape(exec, r->dst);
+    g->partial = (float *)(void *)scratch;
+    g->state = (float *)(void *)(scratch + at.state_at);
+    g->total = g->relu ? (float *)(void *)(scratch + at.total_at) : NULL;
+    use->x = at_channel(exec, x);
+    use->dst = vt_exec_map(exec, r->dst);
+    use->dtype = vt_map_dtype(exec->program, x->map);
+    use->dst_dtype = vt_map_dtype(exec->program, r->dst);
+    use->n = d.n;
+    use->pixels = d.h * d.w;
+    use->x_pixel = vt_exec_shape(exec, x->map).c;
+    use->dst_pixel = d.c;
+    use->heads = g->heads;
+    use->x_width = x->width;
+    use->dst_width = (int)(d.c / g->heads);
+    use->state = g->state;
+    use->total = g->total;
+    vt_cuda_note(exec, r, vt_cuda_gram_matrix(g, vt_cuda_stream_of(exec)->stream));
+    vt_cuda_note(exec, r, vt_cuda_apply_state(use, vt_cuda_stream_of(exec)->stream));
+}
+
+static const char *linear_attention_refuse(const vt_plan_input *in, const vt_record *r)
+{
+    (void)in;
+    return vt_cuda_apply_refuse(r->as.linear_attention.q.width, r->as.linear_attention.v.width);
+}
+
+static size_t linear_attention_scratch(const vt_plan_input *in, const vt_record *r)
+{
+    const vt_linear_attention *p = &r->as.linear_attention;
+    vt_exec shapes = {.program = in->program};
+    vt_cuda_gram g = gram_args(&shapes, p->heads, &p->k, &p->v);
+    return lay_out(&g).bytes;
+}
+
+static void linear_attention_run(const vt_exec *exec, const vt_record *r)
+{
+    const vt_linear_attention *p = &r->as.linear_attention;
+    vt_cuda_gram g = gram_args(exec, p->heads, &p->k, &p->v);
+    vt_cuda_apply use = {.floor = p->floor, .temperature = vt_exec_vector(exec, p->temperature)};
+    g.relu = true;
+    run_gram(exec, r, &g, &use, &p->q);
+}
+
+const vt_impl vt_impl_cuda_linear_attention = {.name = "gram",
+                                               .refuse = linear_attention_refuse,
+                                               .scratch = linear_attention_scratch,
+                                               .run = linear_attention_run};
+
+static const char *channel_attention_refuse(const vt_plan_input *in, const vt_record *r)
+{
+    (void)in;
+    const vt_channel_attention *p = &r->as.channel_attention;
+    return vt_cuda_apply_refuse(p->value.width, p->left.width);
+}
+
+static size_t channel_attention_scratch(const vt_plan_input *in, const vt_record *r)
+{
+    const vt_channel_attention *p = &r->as.channel_attention;
+    vt_exec shapes = {.program = in->program};
+    vt_cuda_gram g = gram_args(&shapes, p->heads, &p->left, &p->right);
+    return lay_out(&g).bytes;
+}
+
+static void channel_attention_run(const vt_exec *exec, const vt_record *r)
+{
+    const vt_channel_attention *p = &r->as.channel_attention;
+    vt_cuda_gram g = gram_args(exec, p->heads, &p->left, &p->right);
+    vt_cuda_apply use = {.scale = p->scale};
+    run_gram(exec, r, &g, &use, &p->value);
+}
+
+const vt_impl vt_impl_cuda_channel_attention = {.name = "gram",
+                                                .refuse = channel_attention_refuse,
+                                                .scratch = channel_attention_scratch,
+                                                .run = channel_attention_run};
