@@ -614,7 +614,7 @@ static bool is_vector_map(const void *p, int64_t pixel)
 
 const char *vt_cuda_attention_mma_refuse(const vt_cuda_attention *a)
 {
-    const char *reason = vt_attention_refuse(a);
+    const char *reason = vt_window_refuse(a);
     if (reason) {
         return reason;
     }

@@ -1,18 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Softmax attention of windows in f32 for every shape and type; see vt_attention for the formula.
+/* Softmax attention in f32 for every pattern, shape and type; see vt_attention for the formula.
  *
- * A block owns one head of one window and a tile of its queries, and streams the window's keys past
- * them in tiles of the same length t, with the running maximum m and sum l of each query:
- *   m' = max(m, max_j s_j), p_j = exp(s_j - m'), l = l exp(m - m') + sum_j p_j,
- *   o = o exp(m - m') + sum_j p_j v_j, at the end o / l.
- * Rows come straight from the map: one warp reads a row, and a cosine score divides it by its
- * length there. t is 32, or less for wide heads. Shared, in floats, with rows of q and k padded by
- * one against bank conflicts: t (2 (qk_width + 1) + 2 v_width + t + 7), at most 48 KiB. */
+ * attention_kernel, windows and grids: a block owns one head of one window and a tile of its
+ * queries, and streams the window's keys past them in tiles of the same length t, with the running
+ * maximum m and sum l of each query: m' = max(m, max_j s_j), p_j = exp(s_j - m'), l = l exp(m - m')
+ * + sum_j p_j, o = o exp(m - m') + sum_j p_j v_j, at the end o / l. Rows come straight from the
+ * map: one warp reads a row, and a cosine score divides it by its length there. t is 32, or less
+ * for wide heads. Shared, in floats, with rows of q and k padded by one against bank conflicts: t
+ * (2 (qk_width + 1) + 2 v_width + t + 7), at most 48 KiB.
+ *
+ * pattern_kernel, the other patterns: a warp owns one head of one query and takes 32 keys at a
+ * time, a lane each for the scores, then all lanes a channel each for the sums. Shared, in floats,
+ * for each warp: 64 + qk_width + v_width. */
 #include <math.h>
 
 #include "cuda/convert.cuh"
 #include "cuda/pattern.cuh"
 #include "cuda/reduce.cuh"
+#include "ops/pattern.h"
 
 enum { THREADS = 256, WARPS = THREADS / 32, MOST_TILE = 32, SHARE = 4, MOST_SHARED = 48 * 1024 };
 
@@ -272,18 +277,131 @@ static cudaError_t launch(const vt_cuda_attention *a, cudaStream_t stream)
     return cudaGetLastError();
 }
 
+/* ---- the other patterns ---------------------------------------------------------------------- */
+
+/* The score of one key; -inf past the last. *pixel: where its v row is in the image, or -1. */
+template <typename T>
+__device__ float key_score(const vt_cuda_attention &a, const vt_axis &rows, const vt_axis &cols,
+                           int64_t image, int y, int x, int head, int j, const float *q,
+                           float q_length, int *pixel)
+{
+    if (j >= rows.span * cols.span) {
+        return -INFINITY;
+    }
+    vt_axis_key ky = vt_axis_key_of(&rows, y, j / cols.span);
+    vt_axis_key kx = vt_axis_key_of(&cols, x, j % cols.span);
+    bool inside = ky.source >= 0 && kx.source >= 0;
+    *pixel = inside ? (int)(ky.source * a.key_w + kx.source) : -1;
+    int64_t channel = (int64_t)head * a.qk_width;
+    const T *row = (const T *)a.k + (image * a.key_h * a.key_w + *pixel) * a.k_pixel + channel;
+    float dot = 0.0f, squares = 0.0f, sum = 0.0f;
+    for (int c = 0; c < a.qk_width; c++) {
+        float k = inside ? vt_to_float(row[c]) : a.pad_k ? a.pad_k[channel + c] : 0.0f;
+        dot += q[c] * k;
+        squares += k * k;
+        if (a.position_rows) {
+            sum += q[c] * (a.position_rows[(int64_t)ky.offset * a.qk_width + c] +
+                           a.position_cols[(int64_t)kx.offset * a.qk_width + c]);
+        }
+    }
+    if (a.temperature) {
+        sum += expf(fminf(a.temperature[head], 4.6051702f)) * dot /
+               (q_length * fmaxf(sqrtf(squares), 1e-12f)); /* ln 100 */
+    } else {
+        sum += a.scale * dot;
+    }
+    if (a.bias) {
+        int table_w = 2 * cols.span - 1, table = table_w * (2 * rows.span - 1);
+        sum += a.bias[(int64_t)head * table + ky.offset * table_w + kx.offset];
+    }
+    return sum + (ky.masked || kx.masked ? VT_MASK_VALUE : 0.0f);
+}
+
+/* Floats of shared memory of a warp: the weights and pixels of 32 keys, the query, its sums. */
+static __host__ __device__ int pattern_floats(const vt_cuda_attention &a)
+{
+    return 64 + a.qk_width + a.v_width;
+}
+
+template <typename T, typename D>
+__global__ void __launch_bounds__(THREADS)
+    pattern_kernel(vt_cuda_attention a, vt_axis rows, vt_axis cols, int64_t work)
+{
+    extern __shared__ float shared[];
+    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, head, y, x;
+    int64_t item = (int64_t)blockIdx.x * WARPS + warp;
+    if (item >= work) {
+        return; /* the whole warp */
+    }
+    float *weights = shared + warp * pattern_floats(a), *q = weights + 64, *o = q + a.qk_width;
+    int *pixels = (int *)weights + 32;
+    int64_t query = vt_divide(item, a.heads, &head);
+    int64_t image = vt_divide(vt_divide(query, a.w, &x), a.h, &y);
+    float squares = 0.0f, largest = -INFINITY, sum = 0.0f;
+    for (int c = lane; c < a.qk_width; c += 32) {
+        q[c] = vt_to_float(((const T *)a.q)[query * a.q_pixel + (int64_t)head * a.qk_width + c]);
+        squares += q[c] * q[c];
+    }
+    float q_length = fmaxf(sqrtf(vt_group_sum(squares, 32)), 1e-12f);
+    for (int c = lane; c < a.v_width; c += 32) {
+        o[c] = 0.0f;
+    }
+    __syncwarp();
+    for (int first = 0; first < rows.span * cols.span; first += 32) {
+        int pixel = -1;
+        float s = key_score<T>(a, rows, cols, image, y, x, head, first + lane, q, q_length, &pixel);
+        float before = largest;
+        largest = fmaxf(largest, vt_group_max(s, 32));
+        float weight = expf(s - largest), shrink = expf(before - largest);
+        sum = sum * shrink + vt_group_sum(weight, 32);
+        weights[lane] = weight;
+        pixels[lane] = pixel;
+        __syncwarp();
+        int keys = min(32, rows.span * cols.span - first);
+        for (int c = lane; c < a.v_width; c += 32) {
+            int64_t channel = (int64_t)head * a.v_width + c;
+            const T *v = (const T *)a.v + image * a.key_h * a.key_w * a.v_pixel + channel;
+            float value = o[c] * shrink, pad = a.pad_v ? a.pad_v[channel] : 0.0f;
+            for (int j = 0; j < keys; j++) {
+                int at = pixels[j];
+                value += weights[j] * (at >= 0 ? vt_to_float(v[at * a.v_pixel]) : pad);
+            }
+            o[c] = value;
+        }
+        __syncwarp();
+    }
+    for (int c = lane; c < a.v_width; c += 32) {
+        ((D *)a.dst)[query * a.dst_pixel + (int64_t)head * a.v_width + c] =
+            vt_from_float<D>(o[c] / sum);
+    }
+}
+
+template <typename T, typename D>
+static cudaError_t launch_pattern(const vt_cuda_attention *a, cudaStream_t stream)
+{
+    vt_axis rows = vt_axis_rows(&a->pattern, a->h, a->key_h);
+    vt_axis cols = vt_axis_cols(&a->pattern, a->w, a->key_w);
+    int64_t work = a->n * a->h * a->w * a->heads;
+    size_t shared = sizeof(float) * WARPS * (size_t)pattern_floats(*a);
+    if (shared > MOST_SHARED || (int64_t)a->key_h * a->key_w > INT32_MAX) {
+        return cudaErrorInvalidValue;
+    }
+    pattern_kernel<T, D><<<vt_grid(work, WARPS), THREADS, shared, stream>>>(*a, rows, cols, work);
+    return cudaGetLastError();
+}
+
 typedef cudaError_t launcher(const vt_cuda_attention *, cudaStream_t);
 
 cudaError_t vt_cuda_attention_plain(const vt_cuda_attention *a, cudaStream_t stream)
 {
-    /* [type of q, k, v][type of dst] in the order of vt_dtype: f32, bf16, f16 */
-    static launcher *const table[3][3] = {
-        {launch<float, float>, launch<float, __nv_bfloat16>, launch<float, __half>},
-        {launch<__nv_bfloat16, float>, launch<__nv_bfloat16, __nv_bfloat16>,
-         launch<__nv_bfloat16, __half>},
-        {launch<__half, float>, launch<__half, __nv_bfloat16>, launch<__half, __half>}};
-    if (!vt_is_float_type(a->dtype) || !vt_is_float_type(a->dst_dtype) || vt_attention_refuse(a)) {
+    static launcher *const windows[3][3] = VT_TYPE_TABLE(launch);
+    static launcher *const others[3][3] = VT_TYPE_TABLE(launch_pattern);
+    if (!vt_is_float_type(a->dtype) || !vt_is_float_type(a->dst_dtype)) {
         return cudaErrorInvalidValue;
     }
-    return a->n < 1 ? cudaSuccess : table[a->dtype][a->dst_dtype](a, stream);
+    if (a->n < 1) {
+        return cudaSuccess;
+    }
+    launcher *const(*table)[3] = vt_window_refuse(a) ? others : windows;
+    return table[a->dtype][a->dst_dtype](a, stream);
 }

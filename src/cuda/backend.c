@@ -589,8 +589,8 @@ static const vt_impl *const linear_impls[] = {
 static const vt_impl *const conv2d_impls[] = {&vt_impl_cuda_conv2d_cudnn, &vt_impl_cuda_conv2d,
                                               NULL};
 static const vt_impl *const norm_impls[] = {&vt_impl_cuda_norm, NULL};
-static const vt_impl *const attention_impls[] = {&vt_impl_cuda_attention,
-                                                 &vt_impl_cuda_attention_plain, NULL};
+static const vt_impl *const attention_impls[] = {
+    &vt_impl_cuda_attention, &vt_impl_cuda_attention_box, &vt_impl_cuda_attention_plain, NULL};
 static const vt_impl *const add_impls[] = {&vt_impl_cuda_add, NULL};
 static const vt_impl *const space_to_depth_impls[] = {&vt_impl_cuda_space_to_depth, NULL};
 static const vt_impl *const mean_pool_impls[] = {&vt_impl_cuda_mean_pool, NULL};

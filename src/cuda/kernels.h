@@ -117,17 +117,22 @@ typedef struct vt_cuda_attention {
     vt_dtype dtype, dst_dtype;
     int64_t n, q_pixel, k_pixel, v_pixel, dst_pixel;
     int h, w, heads, qk_width, v_width;
+    int key_h, key_w; /* of the map of k and v */
     float scale;
     const float *temperature, *bias, *pad_k, *pad_v;
+    const float *position_rows, *position_cols; /* vt_attention's rows and cols, or NULL */
     vt_pattern pattern;
 } vt_cuda_attention;
 
-/* One thread block per window, head and tile of up to 32 queries, any shape. */
+/* Any pattern, any shape. */
 cudaError_t vt_cuda_attention_plain(const vt_cuda_attention *args, cudaStream_t stream);
 
-/* Tensor cores; NULL when it takes these arguments, else the reason why not. */
+/* Tensor cores: windows and grids, then everything else. NULL when they take these arguments, else
+ * the reason why not. */
 const char *vt_cuda_attention_mma_refuse(const vt_cuda_attention *args);
 cudaError_t vt_cuda_attention_mma(const vt_cuda_attention *args, cudaStream_t stream);
+const char *vt_cuda_attention_box_refuse(const vt_cuda_attention *args);
+cudaError_t vt_cuda_attention_box(const vt_cuda_attention *args, cudaStream_t stream);
 
 /* Whether this GPU (which must be current) and the code that the library holds for it have the
  * warpgroup products of sm_90a: the kernels below need them. */

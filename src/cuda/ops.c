@@ -35,6 +35,13 @@ static const char *at_channel(const vt_exec *exec, const vt_heads *h)
     return map ? map + (size_t)h->offset * size : NULL;
 }
 
+/* A vector, or while exec->weights is NULL something that is not NULL where there is one. */
+static const float *vector_or_mark(const vt_exec *exec, vt_weight w)
+{
+    static const float mark;
+    return exec->weights ? vt_exec_vector(exec, w) : w.id > 0 ? &mark : NULL;
+}
+
 /* exec->maps and exec->weights may be NULL: then only shapes and types are filled in. */
 static vt_cuda_attention attention_args(const vt_exec *exec, const vt_record *r)
 {
@@ -60,8 +67,12 @@ static vt_cuda_attention attention_args(const vt_exec *exec, const vt_record *r)
         .qk_width = p->q.width,
         .v_width = p->v.width,
         .scale = p->scale,
-        .temperature = exec->weights ? vt_exec_vector(exec, p->temperature) : NULL,
-        .bias = exec->weights ? vt_exec_vector(exec, p->bias) : NULL,
+        .key_h = (int)k.h,
+        .key_w = (int)k.w,
+        .temperature = vector_or_mark(exec, p->temperature),
+        .bias = vector_or_mark(exec, p->bias),
+        .position_rows = vector_or_mark(exec, p->rows),
+        .position_cols = vector_or_mark(exec, p->cols),
         .pad_k = pad ? pad + p->k.offset : NULL,
         .pad_v = pad ? pad + p->v.offset : NULL,
         .pattern = p->pattern,
@@ -81,6 +92,19 @@ static void attention_run(const vt_exec *exec, const vt_record *r)
     vt_cuda_note(exec, r, vt_cuda_attention_mma(&args, vt_cuda_stream_of(exec)->stream));
 }
 
+static const char *attention_box_refuse(const vt_plan_input *in, const vt_record *r)
+{
+    vt_exec shapes = {.program = in->program};
+    vt_cuda_attention args = attention_args(&shapes, r);
+    return vt_cuda_attention_box_refuse(&args);
+}
+
+static void attention_box_run(const vt_exec *exec, const vt_record *r)
+{
+    vt_cuda_attention args = attention_args(exec, r);
+    vt_cuda_note(exec, r, vt_cuda_attention_box(&args, vt_cuda_stream_of(exec)->stream));
+}
+
 static void attention_plain_run(const vt_exec *exec, const vt_record *r)
 {
     vt_cuda_attention args = attention_args(exec, r);
@@ -89,6 +113,8 @@ static void attention_plain_run(const vt_exec *exec, const vt_record *r)
 
 const vt_impl vt_impl_cuda_attention = {
     .name = "mma", .refuse = attention_refuse, .run = attention_run};
+const vt_impl vt_impl_cuda_attention_box = {
+    .name = "box", .refuse = attention_box_refuse, .run = attention_box_run};
 const vt_impl vt_impl_cuda_attention_plain = {.name = "plain", .run = attention_plain_run};
 
 /* ---- add, space_to_depth, mean_pool, conv2d

@@ -9,10 +9,12 @@
 #define VT_CUDA_MASK_VALUE (-100.0f)
 
 /* One axis. Place z of the padded and rolled map shows map coordinate (z + roll) mod bound, if z
- * < bound and that is < size; bound is what the roll wraps at. */
+ * < bound and that is < size; bound is what the roll wraps at. In a grid pattern place z shows map
+ * coordinate (z mod window) * windows + z / window. */
 typedef struct vt_window_axis {
     int size, bound, roll;
     int window, shift, windows;
+    bool grid;
 } vt_window_axis;
 
 typedef struct vt_window_map {
@@ -21,14 +23,16 @@ typedef struct vt_window_map {
     unsigned reciprocal; /* 2^20 / window width, rounded up */
 } vt_window_map;
 
-static inline vt_window_axis vt_window_axis_make(int size, int window, int shift, vt_roll rule)
+static inline vt_window_axis vt_window_axis_make(int size, int window, int shift,
+                                                 const vt_pattern *p)
 {
     vt_window_axis a = {};
+    a.grid = p->kind == VT_PATTERN_GRID;
     a.size = size;
     a.window = window;
     a.shift = shift;
     a.windows = (size + window - 1) / window;
-    a.bound = rule == VT_ROLL_MAP ? size : a.windows * window;
+    a.bound = p->roll == VT_ROLL_MAP ? size : a.windows * window;
     a.roll = shift % a.bound;
     return a;
 }
@@ -37,8 +41,8 @@ static inline vt_window_map vt_window_map_make(const vt_cuda_attention *a)
 {
     const vt_pattern *p = &a->pattern;
     vt_window_map map = {};
-    map.rows = vt_window_axis_make(a->h, p->window_h, p->shift_h, p->roll);
-    map.cols = vt_window_axis_make(a->w, p->window_w, p->shift_w, p->roll);
+    map.rows = vt_window_axis_make(a->h, p->window_h, p->shift_h, p);
+    map.cols = vt_window_axis_make(a->w, p->window_w, p->shift_w, p);
     map.tokens = p->window_h * p->window_w;
     map.reciprocal = ((1u << 20) + (unsigned)p->window_w - 1) / (unsigned)p->window_w;
     return map;
@@ -49,12 +53,15 @@ static inline int64_t vt_window_count(const vt_cuda_attention *a, const vt_windo
     return a->n * map->rows.windows * map->cols.windows;
 }
 
-/* Why no kernel can take these arguments, or NULL. */
-static inline const char *vt_attention_refuse(const vt_cuda_attention *a)
+/* Why no kernel for windows can take these arguments, or NULL. */
+static inline const char *vt_window_refuse(const vt_cuda_attention *a)
 {
     const vt_pattern *p = &a->pattern;
-    if (p->kind != VT_PATTERN_WINDOW) {
+    if (p->kind != VT_PATTERN_WINDOW && p->kind != VT_PATTERN_GRID) {
         return "the pattern is not made of windows";
+    }
+    if (a->position_rows) {
+        return "positions depend on the query";
     }
     if (a->h < 1 || a->w < 1 || a->h > 1 << 24 || a->w > 1 << 24 ||
         (int64_t)a->h * a->w > 1 << 30) {
@@ -68,14 +75,18 @@ static inline const char *vt_attention_refuse(const vt_cuda_attention *a)
     return a->heads < 1 || a->qk_width < 1 || a->v_width < 1 ? "there are no heads" : NULL;
 }
 
-__device__ __forceinline__ int vt_axis_source(const vt_window_axis &a, int z)
+__device__ __forceinline__ int vt_place_source(const vt_window_axis &a, int z)
 {
+    if (a.grid) {
+        int source = z % a.window * a.windows + z / a.window;
+        return source < a.size ? source : -1;
+    }
     int source = z + a.roll;
     source -= source >= a.bound ? a.bound : 0;
     return z < a.bound && source < a.size ? source : -1;
 }
 
-__device__ __forceinline__ int vt_axis_region(const vt_window_axis &a, int z)
+__device__ __forceinline__ int vt_place_region(const vt_window_axis &a, int z)
 {
     int padded = a.windows * a.window;
     if (a.shift == 0 || z >= padded - a.shift) {
@@ -95,13 +106,13 @@ __device__ __forceinline__ int vt_window_row(const vt_window_map &m, int token)
 /* Pixel index within its image at place (zy, zx), or -1 where there is only padding. */
 __device__ __forceinline__ int vt_window_pixel(const vt_window_map &m, int zy, int zx)
 {
-    int y = vt_axis_source(m.rows, zy), x = vt_axis_source(m.cols, zx);
+    int y = vt_place_source(m.rows, zy), x = vt_place_source(m.cols, zx);
     return y < 0 || x < 0 ? -1 : y * m.cols.size + x;
 }
 
 __device__ __forceinline__ int vt_window_region(const vt_window_map &m, int zy, int zx)
 {
-    return 3 * vt_axis_region(m.rows, zy) + vt_axis_region(m.cols, zx);
+    return 3 * vt_place_region(m.rows, zy) + vt_place_region(m.cols, zx);
 }
 
 /* Does the window with its first token at (zy, zx) hold more than one region? */

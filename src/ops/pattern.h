@@ -9,6 +9,13 @@
 
 #define VT_MASK_VALUE (-100.0f)
 
+/* GPU code uses the same rules. */
+#ifdef __CUDACC__
+#define VT_RULE static __host__ __device__ inline
+#else
+#define VT_RULE static inline
+#endif
+
 /* One axis of a pattern. WINDOW and GRID put the tokens of the padded map in another order, so that
  * windows are runs of it: a token's index there is its place. */
 typedef struct vt_axis {
@@ -43,32 +50,20 @@ static inline vt_axis vt_axis_complete(vt_axis a)
 /* The axes of a pattern; `queries` and `keys` are the heights, or widths, of the two maps. */
 static inline vt_axis vt_axis_rows(const vt_pattern *p, int64_t queries, int64_t keys)
 {
-    return vt_axis_complete((vt_axis){.kind = p->kind,
-                                      .queries = queries,
-                                      .keys = keys,
-                                      .window = p->window_h,
-                                      .shift = p->shift_h,
-                                      .dilation = p->dilation_h,
-                                      .stride = p->stride_h,
-                                      .halo = p->halo_h,
-                                      .roll = p->roll});
+    vt_axis a = {p->kind,    queries,       keys,        0,         0,      p->window_h,
+                 p->shift_h, p->dilation_h, p->stride_h, p->halo_h, p->roll};
+    return vt_axis_complete(a);
 }
 
 static inline vt_axis vt_axis_cols(const vt_pattern *p, int64_t queries, int64_t keys)
 {
-    return vt_axis_complete((vt_axis){.kind = p->kind,
-                                      .queries = queries,
-                                      .keys = keys,
-                                      .window = p->window_w,
-                                      .shift = p->shift_w,
-                                      .dilation = p->dilation_w,
-                                      .stride = p->stride_w,
-                                      .halo = p->halo_w,
-                                      .roll = p->roll});
+    vt_axis a = {p->kind,    queries,       keys,        0,         0,      p->window_w,
+                 p->shift_w, p->dilation_w, p->stride_w, p->halo_w, p->roll};
+    return vt_axis_complete(a);
 }
 
 /* WINDOW, GRID: the map coordinate at a place, or -1 where there is only padding. */
-static inline int64_t vt_axis_source(const vt_axis *a, int64_t place)
+VT_RULE int64_t vt_axis_source(const vt_axis *a, int64_t place)
 {
     int64_t source;
     if (a->kind == VT_PATTERN_GRID) {
@@ -82,7 +77,7 @@ static inline int64_t vt_axis_source(const vt_axis *a, int64_t place)
 }
 
 /* WINDOW, GRID: the place of a map coordinate. */
-static inline int64_t vt_axis_place(const vt_axis *a, int64_t source)
+VT_RULE int64_t vt_axis_place(const vt_axis *a, int64_t source)
 {
     if (a->kind == VT_PATTERN_GRID) {
         int64_t cells = a->padded / a->window;
@@ -93,7 +88,7 @@ static inline int64_t vt_axis_place(const vt_axis *a, int64_t source)
 }
 
 /* WINDOW: places of different regions were not neighbours before the roll. */
-static inline int vt_axis_region(const vt_axis *a, int64_t place)
+VT_RULE int vt_axis_region(const vt_axis *a, int64_t place)
 {
     if (a->shift == 0 || place >= a->padded - a->shift) {
         return 2;
@@ -108,16 +103,17 @@ typedef struct vt_axis_key {
     bool masked;    /* not a neighbour of the query */
 } vt_axis_key;
 
-static inline vt_axis_key vt_axis_window_key(const vt_axis *a, int64_t query, int index)
+VT_RULE vt_axis_key vt_axis_window_key(const vt_axis *a, int64_t query, int index)
 {
     int64_t place = vt_axis_place(a, query), own = place % a->window;
     int64_t key = place - own + index;
-    return (vt_axis_key){vt_axis_source(a, key), index - (int)own + a->window - 1,
-                         vt_axis_region(a, key) != vt_axis_region(a, place)};
+    vt_axis_key k = {vt_axis_source(a, key), index - (int)own + a->window - 1,
+                     vt_axis_region(a, key) != vt_axis_region(a, place)};
+    return k;
 }
 
 /* NEIGHBORHOOD: the first key of a query, counted in its sub-grid. */
-static inline int64_t vt_axis_first(const vt_axis *a, int64_t query)
+VT_RULE int64_t vt_axis_first(const vt_axis *a, int64_t query)
 {
     int64_t p = query / a->dilation;
     int64_t n = a->padded / a->dilation + (query % a->dilation < a->padded % a->dilation);
@@ -127,7 +123,7 @@ static inline int64_t vt_axis_first(const vt_axis *a, int64_t query)
     return first > 0 ? first : 0;
 }
 
-static inline vt_axis_key vt_axis_key_of(const vt_axis *a, int64_t query, int index)
+VT_RULE vt_axis_key vt_axis_key_of(const vt_axis *a, int64_t query, int index)
 {
     int64_t source = index;
     int offset = 0;
@@ -148,7 +144,8 @@ static inline vt_axis_key vt_axis_key_of(const vt_axis *a, int64_t query, int in
     }
     case VT_PATTERN_GLOBAL: break;
     }
-    return (vt_axis_key){source >= 0 && source < a->keys ? source : -1, offset, false};
+    vt_axis_key k = {source >= 0 && source < a->keys ? source : -1, offset, false};
+    return k;
 }
 
 #endif
