@@ -90,6 +90,33 @@ $(B)/libvertebra_cuda.so.0: $(CUDA_OBJ)
 	$(CC) -shared -Wl,-soname,$(@F) -Wl,-z,defs -o $@ $^ $(LDFLAGS) -L$(CUDA_HOME)/lib64 \
 	    -lcublasLt -lcudart_static -lpthread -ldl -lrt -lstdc++
 
+# The kernels that need nothing of sm_90a, on the processor: tests/test_cuda_ops.c without a GPU.
+EMULATED := attention_box attention_mma attention_plain conv2d depthwise finish gram norm patches \
+            pool sample scale
+EMULATION := $(B)/cuda_emulation
+EMULATION_PATHS := -Itests/cuda_emulation -Iinclude -Isrc -I. -D_GNU_SOURCE
+EMULATION_FLAGS := -std=c++17 -O2 -g1 -Wall -Wno-unknown-pragmas -MMD -MP \
+                   -fno-strict-aliasing -ffp-contract=off -fsanitize=alignment \
+                   -fno-sanitize-recover=alignment \
+                   $(if $(CHECKERS),$(CHECKERS) --param asan-stack=0)
+$(EMULATION)/%.cpp: src/cuda/%.cu tests/cuda_emulation/kernels.sed
+	@mkdir -p $(@D)
+	(echo '#line 1 "$<"' && sed -z -E -f tests/cuda_emulation/kernels.sed $<) > $@
+$(EMULATION)/%.o: $(EMULATION)/%.cpp
+	$(CXX) $(EMULATION_PATHS) $(EMULATION_FLAGS) -include emulator.h -c -o $@ $<
+$(EMULATION)/emulator.o: tests/cuda_emulation/emulator.cpp
+	@mkdir -p $(@D)
+	$(CXX) $(EMULATION_PATHS) -std=c++17 -O2 -g1 -Wall -Wextra -MMD -MP -c -o $@ $<
+$(EMULATION)/backend.o: tests/cuda_emulation/backend.c
+$(EMULATION)/ops.o: src/cuda/ops.c
+$(EMULATION)/backend.o $(EMULATION)/ops.o:
+	@mkdir -p $(@D)
+	$(CC) $(EMULATION_PATHS) $(CFLAGS) -c -o $@ $<
+$(EMULATION)/test_cuda_ops: $(EMULATED:%=$(EMULATION)/%.o) $(EMULATION)/emulator.o \
+        $(EMULATION)/backend.o $(EMULATION)/ops.o $(B)/tests/test_cuda_ops.o $(TEST_SHARED) $(IMAGE_LIB) \
+        $(LIB)
+	$(CXX) -fsanitize=alignment -o $@ $^ $(LDFLAGS) -lcmocka $(IMAGE_LIBS) $(CORE_LIBS)
+
 # The kernels alone, checked and timed.
 $(B)/cuda_kernels: bench/cuda_kernels.cu $(filter %.cu.o,$(CUDA_OBJ))
 	nvcc $(GENCODES) -O3 -std=c++17 --expt-relaxed-constexpr -Iinclude -Isrc -o $@ $^

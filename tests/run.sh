@@ -60,6 +60,7 @@ for step in $steps; do
     valgrind) run valgrind sh tests/valgrind.sh ;;
     aarch64) run aarch64 sh tests/aarch64.sh ;;
     cuda)
+        run cuda-emulation sh tests/cuda_emulation.sh
         run cuda-build sh tests/cuda.sh build
         for part in f32 bf16 f16 kernels test_cuda test_cuda_ops test_cuda_stream; do
             run "cuda-$part" sh tests/cuda.sh "$part"

@@ -201,6 +201,9 @@ static void expect_values(op_case *c, const char *name, const float *want, doubl
     op_where where = on_gpu(VT_F16);
     int64_t count = op_count(c);
     double largest = 0;
+    if (!gpu->impls[c->program.records[0].kind]) {
+        return; /* test_complete names it */
+    }
     for (int64_t i = 0; i < count; i++) {
         largest = isfinite(want[i]) ? fmax(largest, fabs((double)want[i])) : largest;
     }
