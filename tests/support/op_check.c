@@ -396,6 +396,11 @@ float *op_naive(const op_case *c, vt_dtype dtype)
         int32_t x = r->source[0].id;
         op_round(copy.maps[x], op_elements(copy.program.maps[x].shape), dtype);
     }
+    if (r->kind == VT_OP_ATTENTION && r->as.attention.pad.id > 0) { /* rows like those of the map */
+        int32_t pad = r->as.attention.pad.id;
+        op_round(copy.weights[pad], copy.shapes[pad].cols,
+                 copy.program.maps[r->source[0].id].dtype);
+    }
     vt_activation act = VT_ACT_NONE;
     if (r->kind == VT_OP_CONV2D && dtype != VT_F32) {
         act = r->as.conv2d.act;
