@@ -119,7 +119,7 @@ $(EMULATION)/test_cuda_ops: $(EMULATED:%=$(EMULATION)/%.o) $(EMULATION)/emulator
 
 # The kernels alone, checked and timed.
 $(B)/cuda_kernels: bench/cuda_kernels.cu $(filter %.cu.o,$(CUDA_OBJ))
-	nvcc $(GENCODES) -O3 -std=c++17 --expt-relaxed-constexpr -Iinclude -Isrc -o $@ $^
+	nvcc $(GENCODES) -O3 -std=c++17 --expt-relaxed-constexpr -Iinclude -Isrc -o $@ $^ -lcublasLt
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)

@@ -16,6 +16,6 @@ static void forward(vt_builder *b, const void *layer)
 
 int main(void)
 {
-    return run_layer(&(vt_family){
-        .network_size = sizeof(vt_convnext_block), .bind = bind, .forward = forward});
+    return run_layer(
+        &(vt_family){.network_size = sizeof(vt_convnext_block), .bind = bind, .forward = forward});
 }

@@ -392,18 +392,10 @@ static const vt_rename open_clip_renames[] = {
 /* "norms." and "projectors." are heads of a training by distillation; the last two lines the text
  * side of CLIP */
 static const char *const ignored[] = {
-    VT_DENSE_HEADS,
-    "norms.*",
-    "projectors.*",
-    "transformer.*",
-    "text.*",
-    "token_embedding.*",
-    "positional_embedding",
-    "ln_final.*",
-    "text_projection",
-    "logit_scale",
-    "attn_mask",
-    NULL,
+    VT_DENSE_HEADS,         "norms.*",    "projectors.*",
+    "transformer.*",        "text.*",     "token_embedding.*",
+    "positional_embedding", "ln_final.*", "text_projection",
+    "logit_scale",          "attn_mask",  NULL,
 };
 
 static const vt_dialect dialects[] = {
@@ -411,10 +403,7 @@ static const vt_dialect dialects[] = {
      .probe = "visual.trunk.stem.*",
      .renames = open_clip_renames,
      .ignored = ignored},
-    {.name = "timm",
-     .probe = "stages.#.blocks.*",
-     .renames = timm_renames,
-     .ignored = ignored},
+    {.name = "timm", .probe = "stages.#.blocks.*", .renames = timm_renames, .ignored = ignored},
     {.name = "mmpretrain",
      .probe = "head.fc.weight",
      .renames = mmpretrain_renames,

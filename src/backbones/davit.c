@@ -330,14 +330,8 @@ static const vt_dialect dialects[] = {
      .probe = "backbone.main_blocks.*",
      .renames = fork_renames,
      .ignored = ignored},
-    {.name = "authors",
-     .probe = "main_blocks.*",
-     .renames = official_renames,
-     .ignored = ignored},
-    {.name = "timm",
-     .probe = "stages.#.blocks.*",
-     .renames = timm_renames,
-     .ignored = ignored},
+    {.name = "authors", .probe = "main_blocks.*", .renames = official_renames, .ignored = ignored},
+    {.name = "timm", .probe = "stages.#.blocks.*", .renames = timm_renames, .ignored = ignored},
     {0},
 };
 

@@ -407,11 +407,7 @@ static const vt_rename hf_renames[] = {
 };
 
 static const char *const ignored[] = {
-    VT_DENSE_HEADS,
-    "*relative_position_index",
-    "sem_seg_head.*",
-    "criterion.*",
-    NULL,
+    VT_DENSE_HEADS, "*relative_position_index", "sem_seg_head.*", "criterion.*", NULL,
 };
 
 static const vt_dialect dialects[] = {

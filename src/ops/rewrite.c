@@ -55,8 +55,8 @@ static bool conv_to_patch_linear(vt_program *p, size_t i)
     vt_conv2d c = r->as.conv2d;
     vt_shape s = p->maps[r->source[0].id].shape, d = p->maps[r->dst.id].shape;
     int k = c.kernel_h;
-    bool tiles = c.groups <= 1 && c.kernel_w == k && c.stride_h == k && c.stride_w == k && c.dilation_h == 1 &&
-                 c.dilation_w == 1 && c.pad_top == 0 && c.pad_left == 0 &&
+    bool tiles = c.groups <= 1 && c.kernel_w == k && c.stride_h == k && c.stride_w == k &&
+                 c.dilation_h == 1 && c.dilation_w == 1 && c.pad_top == 0 && c.pad_left == 0 &&
                  d.h == (s.h + k - 1) / k && d.w == (s.w + k - 1) / k;
     if (!tiles) {
         return false;
