@@ -51,19 +51,6 @@ static void test_fixtures_ref(void **state)
 
 /* ---- sizes, parameters ----------------------------------------------------------------------- */
 
-static bool listed(const json_t *array, int64_t value)
-{
-    const json_t *entry;
-    size_t i;
-    json_array_foreach(array, i, entry)
-    {
-        if (json_integer_value(entry) == value) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Of the heights that were tried exactly those that timm takes are taken. */
 static void test_sizes(void **state)
 {
@@ -83,7 +70,7 @@ static void test_sizes(void **state)
         {
             int64_t h = json_integer_value(height);
             bool taken = vt_session_prepare(session, 1, h, width, &error) == VT_OK;
-            if (taken != listed(fixture_member(k, "heights"), h)) {
+            if (taken != fixture_lists(fixture_member(k, "heights"), h)) {
                 fail_msg("%s at %dx%d: %s", fixture_text(k, "model"), (int)h, (int)width,
                          taken ? "taken, which timm does not" : error.message);
             }

@@ -114,19 +114,6 @@ static void test_fixtures_ref(void **state)
 
 /* ---- sizes ----------------------------------------------------------------------------------- */
 
-static bool listed(const json_t *array, int value)
-{
-    const json_t *entry;
-    size_t i;
-    json_array_foreach(array, i, entry)
-    {
-        if (json_integer_value(entry) == value) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Every height and width that timm takes is taken, no other; the message names possible ones. */
 static void test_sizes(void **state)
 {
@@ -140,11 +127,11 @@ static void test_sizes(void **state)
     expect_status(vt_session_create(&session, model, NULL, &error), VT_OK, &error);
     for (int h = 1; h < 140; h++) {
         bool taken = vt_session_prepare(session, 1, h, width, &error) == VT_OK;
-        assert_int_equal(taken, listed(fixture_member(sizes, "heights"), h));
+        assert_int_equal(taken, fixture_lists(fixture_member(sizes, "heights"), h));
     }
     for (int w = 1; w < 200; w++) {
         bool taken = vt_session_prepare(session, 1, height, w, &error) == VT_OK;
-        assert_int_equal(taken, listed(fixture_member(sizes, "widths"), w));
+        assert_int_equal(taken, fixture_lists(fixture_member(sizes, "widths"), w));
     }
     vt_status status = vt_session_prepare(session, 1, 100, 60, &error);
     expect_error(status, VT_ERR_ARGUMENT, &error, "height 100 and width 60");

@@ -32,8 +32,6 @@ enum {
         99 << 10 /* what every GPU from sm_80 on has; two blocks a multiprocessor on most */
 };
 
-#define LOG2_E 1.44269504f
-
 /* One axis: groups of queries and keys. Query q of group g is at g * query_group + q * step, key k
  * at g * key_group - halo + k * step. */
 typedef struct box_axis {
@@ -184,17 +182,6 @@ __device__ __forceinline__ void query_place(const box_map &m, int w, int i, int 
     *x = w % per_row * sub_w + (i & (sub_w - 1));
 }
 
-/* Chunk of 8 channels of a padding row. */
-template <typename T> __device__ __forceinline__ uint4 pad_chunk(const float *pad, int channel)
-{
-    if (!pad) {
-        return make_uint4(0, 0, 0, 0);
-    }
-    const float *x = pad + channel;
-    return make_uint4(vt_pack2<T>(x[0], x[1]), vt_pack2<T>(x[2], x[3]), vt_pack2<T>(x[4], x[5]),
-                      vt_pack2<T>(x[6], x[7]));
-}
-
 /* Starts copying keys [first, first + count) of the box, of one head of k or v; the whole block. */
 template <typename T, int D>
 __device__ __forceinline__ void load_box(const vt_cuda_attention &a, const box_map &m,
@@ -212,7 +199,7 @@ __device__ __forceinline__ void load_box(const vt_cuda_attention &a, const box_m
         if (y >= 0 && y < m.rows.keys && x >= 0 && x < m.cols.keys) {
             vt_copy_async(dst, (const T *)map + (image + y * m.cols.keys + x) * stride + channel);
         } else {
-            vt_store_shared(dst, pad_chunk<T>(pad, channel));
+            vt_store_shared(dst, vt_pad_chunk<T>(pad, channel));
         }
     }
 }
@@ -256,7 +243,7 @@ __device__ __forceinline__ void relative_products(const vt_cuda_attention &a, co
             const T *q = tile + vt_tile_offset<D>(row, c / 8) / 2 + c % 8;
             sum += vt_to_float(*q) * table[entry * D + c];
         }
-        products[item] = LOG2_E * sum;
+        products[item] = VT_LOG2_E * sum;
     }
 }
 
@@ -438,7 +425,7 @@ __global__ void __launch_bounds__(THREADS) box_kernel(vt_cuda_attention a, box_m
     place p = place_of(a, m);
     int box = p.box_h * p.box_w;
     for (int i = (int)threadIdx.x; i < m.table; i += THREADS) {
-        table[i] = LOG2_E * a.bias[(int64_t)p.head * m.table + i];
+        table[i] = VT_LOG2_E * a.bias[(int64_t)p.head * m.table + i];
     }
     load_queries<T, DQ>(a, m, p, queries);
     query_row low = query_row_of(m, p, warp, lane / 4, products);
@@ -461,7 +448,8 @@ __global__ void __launch_bounds__(THREADS) box_kernel(vt_cuda_attention a, box_m
         }
         walk w = walk_of(m, p, warp, count);
         for (int j = 0; j < w.count; j += CHUNK) {
-            box_step<T, DQ, DV>(m, p, w, j, a.scale * LOG2_E, table, keys, values, q, low, high, o);
+            box_step<T, DQ, DV>(m, p, w, j, a.scale * VT_LOG2_E, table, keys, values, q, low, high,
+                                o);
         }
         __syncthreads(); /* the next slab, or the results, go where something was read */
     }
@@ -509,26 +497,18 @@ static const variant *variant_for(const vt_cuda_attention *a)
     return NULL;
 }
 
-static bool is_vector_map(const void *p, int64_t pixel)
-{
-    return vt_is_aligned(p, 16) && pixel % 8 == 0;
-}
-
 const char *vt_cuda_attention_box_refuse(const vt_cuda_attention *a)
 {
     if (a->pattern.kind != VT_PATTERN_NEIGHBORHOOD && a->pattern.kind != VT_PATTERN_HALO &&
         a->pattern.kind != VT_PATTERN_GLOBAL) {
         return "the pattern is made of windows";
     }
-    if ((a->dtype != VT_F16 && a->dtype != VT_BF16) || a->dst_dtype != a->dtype) {
-        return "tensor cores take f16 or bf16, the same in and out";
+    const char *reason = vt_tensor_core_refuse(a);
+    if (reason) {
+        return reason;
     }
     if (!variant_for(a)) {
         return "no kernel for heads of these widths";
-    }
-    if (!is_vector_map(a->q, a->q_pixel) || !is_vector_map(a->k, a->k_pixel) ||
-        !is_vector_map(a->v, a->v_pixel) || !is_vector_map(a->dst, a->dst_pixel)) {
-        return "a map is not aligned to 16 bytes";
     }
     if (a->temperature) {
         return "the score is a cosine";

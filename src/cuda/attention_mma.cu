@@ -33,8 +33,6 @@ enum {
     TABLE_ENTRIES = 8192
 };
 
-#define LOG2_E 1.44269504f
-
 /* What a block knows of the scores of its head. */
 typedef struct head_scores {
     float factor, inverse; /* f and 1 / f */
@@ -61,17 +59,6 @@ __device__ __forceinline__ int bias_offset(const vt_window_map &m, int token)
 __device__ __forceinline__ int bias_centre(const vt_window_map &m)
 {
     return (m.rows.window - 1) * (2 * m.cols.window - 1) + m.cols.window - 1;
-}
-
-/* Chunk of 8 channels of a padding row. */
-template <typename T> __device__ __forceinline__ uint4 pad_chunk(const float *pad, int channel)
-{
-    if (!pad) {
-        return make_uint4(0, 0, 0, 0);
-    }
-    const float *x = pad + channel;
-    return make_uint4(vt_pack2<T>(x[0], x[1]), vt_pack2<T>(x[2], x[3]), vt_pack2<T>(x[4], x[5]),
-                      vt_pack2<T>(x[6], x[7]));
 }
 
 /* The first byte of chunk `channel / 8` of a pixel. */
@@ -200,8 +187,8 @@ __device__ __forceinline__ visit<D / 16> fetch(const vt_cuda_attention &a, const
             vt_copy_async(dst + TILE * D * 2, chunk_of<T>(a.k, a.k_pixel, pixel, channel));
             vt_copy_async(dst + 2 * TILE * D * 2, chunk_of<T>(a.v, a.v_pixel, pixel, channel));
         } else {
-            vt_store_shared(dst + TILE * D * 2, pad_chunk<T>(a.pad_k, channel));
-            vt_store_shared(dst + 2 * TILE * D * 2, pad_chunk<T>(a.pad_v, channel));
+            vt_store_shared(dst + TILE * D * 2, vt_pad_chunk<T>(a.pad_k, channel));
+            vt_store_shared(dst + 2 * TILE * D * 2, vt_pad_chunk<T>(a.pad_v, channel));
         }
         if (v.seam && chunk == 0) {
             region[row] = (unsigned char)vt_window_region(m, y, x);
@@ -329,7 +316,7 @@ __global__ void __launch_bounds__(WINDOW_WARPS * 32, D == 64 || N == 8 ? 3 : 4)
             add_mask(s, region[first_row + g], region[first_row + g + 8],
                      VT_CUDA_MASK_VALUE * h.inverse, region, lane % 4);
         }
-        finish_window<T, D, N>(s, h.factor * LOG2_E, tile, first_row, lane);
+        finish_window<T, D, N>(s, h.factor * VT_LOG2_E, tile, first_row, lane);
 #pragma unroll
         for (int i = 0; i < rows; i++) {
             int row = first_row + lane / chunks + i * (32 / chunks);
@@ -418,9 +405,9 @@ __device__ __forceinline__ void stream_fetch(const vt_cuda_attention &a, const s
             vt_copy_async(dst, chunk_of<T>(a.k, a.k_pixel, image + pixel, channel));
             vt_copy_async(dst + TILE * D * 2, chunk_of<T>(a.v, a.v_pixel, image + pixel, channel));
         } else {
-            vt_store_shared(dst, pad_chunk<T>(pixel == -1 ? a.pad_k : NULL, channel));
+            vt_store_shared(dst, vt_pad_chunk<T>(pixel == -1 ? a.pad_k : NULL, channel));
             vt_store_shared(dst + TILE * D * 2,
-                            pad_chunk<T>(pixel == -1 ? a.pad_v : NULL, channel));
+                            vt_pad_chunk<T>(pixel == -1 ? a.pad_v : NULL, channel));
         }
     }
 }
@@ -572,7 +559,8 @@ __global__ void __launch_bounds__(STREAM_WARPS * 32, D == 64 ? 1 : 2)
             add_mask(s, rows.low_region, rows.high_region, VT_CUDA_MASK_VALUE * h.inverse,
                      slices.region + first, lane % 4);
         }
-        stream_step<T, D>(s, rows, h.factor * LOG2_E, m.tokens - first, tile + TILE * D * 2, lane);
+        stream_step<T, D>(s, rows, h.factor * VT_LOG2_E, m.tokens - first, tile + TILE * D * 2,
+                          lane);
     }
     float low_sum = vt_group_sum(rows.low_sum, 4), high_sum = vt_group_sum(rows.high_sum, 4);
     __syncwarp();
@@ -607,27 +595,19 @@ static const variants bf16_variants[] = {variants_of<__nv_bfloat16, 16>(),
 static const variants f16_variants[] = {variants_of<__half, 16>(), variants_of<__half, 32>(),
                                         variants_of<__half, 64>()};
 
-static bool is_vector_map(const void *p, int64_t pixel)
-{
-    return vt_is_aligned(p, 16) && pixel % 8 == 0;
-}
-
 const char *vt_cuda_attention_mma_refuse(const vt_cuda_attention *a)
 {
     const char *reason = vt_window_refuse(a);
     if (reason) {
         return reason;
     }
-    if ((a->dtype != VT_F16 && a->dtype != VT_BF16) || a->dst_dtype != a->dtype) {
-        return "tensor cores take f16 or bf16, the same in and out";
+    reason = vt_tensor_core_refuse(a);
+    if (reason) {
+        return reason;
     }
     if (a->qk_width != a->v_width ||
         (a->qk_width != 16 && a->qk_width != 32 && a->qk_width != 64)) {
         return "the head width is not 16, 32 or 64";
-    }
-    if (!is_vector_map(a->q, a->q_pixel) || !is_vector_map(a->k, a->k_pixel) ||
-        !is_vector_map(a->v, a->v_pixel) || !is_vector_map(a->dst, a->dst_pixel)) {
-        return "a map is not aligned to 16 bytes";
     }
     if (!a->temperature && !(a->scale > 0.0f)) {
         return "the scale is not positive";

@@ -91,4 +91,15 @@ __device__ __forceinline__ void vt_store_rows(uint32_t tile, int row, int lane, 
     }
 }
 
+/* Chunk of 8 channels of a padding row. */
+template <typename T> __device__ __forceinline__ uint4 vt_pad_chunk(const float *pad, int channel)
+{
+    if (!pad) {
+        return make_uint4(0, 0, 0, 0);
+    }
+    const float *x = pad + channel;
+    return make_uint4(vt_pack2<T>(x[0], x[1]), vt_pack2<T>(x[2], x[3]), vt_pack2<T>(x[4], x[5]),
+                      vt_pack2<T>(x[6], x[7]));
+}
+
 #endif

@@ -96,12 +96,7 @@ typedef cudaError_t launcher(const vt_cuda_norm *, bool, cudaStream_t);
 
 cudaError_t vt_cuda_norm_rows(const vt_cuda_norm *a, cudaStream_t stream)
 {
-    /* [src][dst] in the order of vt_dtype: f32, bf16, f16 */
-    static launcher *const table[3][3] = {
-        {launch<float, float>, launch<float, __nv_bfloat16>, launch<float, __half>},
-        {launch<__nv_bfloat16, float>, launch<__nv_bfloat16, __nv_bfloat16>,
-         launch<__nv_bfloat16, __half>},
-        {launch<__half, float>, launch<__half, __nv_bfloat16>, launch<__half, __half>}};
+    static launcher *const table[3][3] = VT_TYPE_TABLE(launch);
     if (!vt_is_float_type(a->src_dtype) || !vt_is_float_type(a->dst_dtype) ||
         (a->residual && !vt_is_float_type(a->residual_dtype)) || a->cols < 1) {
         return cudaErrorInvalidValue;

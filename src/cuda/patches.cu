@@ -170,12 +170,7 @@ typedef cudaError_t launcher(const vt_cuda_patches *, const runs *, cudaStream_t
 
 cudaError_t vt_cuda_gather_patches(const vt_cuda_patches *a, cudaStream_t stream)
 {
-    /* [src][dst] in the order of vt_dtype: f32, bf16, f16 */
-    static launcher *const table[3][3] = {
-        {launch<float, float>, launch<float, __nv_bfloat16>, launch<float, __half>},
-        {launch<__nv_bfloat16, float>, launch<__nv_bfloat16, __nv_bfloat16>,
-         launch<__nv_bfloat16, __half>},
-        {launch<__half, float>, launch<__half, __nv_bfloat16>, launch<__half, __half>}};
+    static launcher *const table[3][3] = VT_TYPE_TABLE(launch);
     const vt_shape *s = &a->shape;
     if (!vt_is_float_type(a->src_dtype) || !vt_is_float_type(a->dst_dtype) || a->patch < 1 ||
         s->h < 1 || s->w < 1 || s->c < 1 || s->h > INT32_MAX / 2 || s->w > INT32_MAX / s->c / 2 ||

@@ -4,9 +4,10 @@
 #ifndef VT_CUDA_PATTERN_CUH
 #define VT_CUDA_PATTERN_CUH
 
-#include "cuda/kernels.h"
+#include "cuda/convert.cuh"
 
 #define VT_CUDA_MASK_VALUE (-100.0f)
+#define VT_LOG2_E          1.44269504f
 
 /* One axis. Place z of the padded and rolled map shows map coordinate (z + roll) mod bound, if z
  * < bound and that is < size; bound is what the roll wraps at. In a grid pattern place z shows map
@@ -51,6 +52,25 @@ static inline vt_window_map vt_window_map_make(const vt_cuda_attention *a)
 static inline int64_t vt_window_count(const vt_cuda_attention *a, const vt_window_map *map)
 {
     return a->n * map->rows.windows * map->cols.windows;
+}
+
+/* Whether pixels can be read 8 channels at a time. */
+static inline bool vt_is_vector_map(const void *p, int64_t pixel)
+{
+    return vt_is_aligned(p, 16) && pixel % 8 == 0;
+}
+
+/* Why the types or the maps do not suit tensor cores, or NULL. */
+static inline const char *vt_tensor_core_refuse(const vt_cuda_attention *a)
+{
+    if ((a->dtype != VT_F16 && a->dtype != VT_BF16) || a->dst_dtype != a->dtype) {
+        return "tensor cores take f16 or bf16, the same in and out";
+    }
+    if (!vt_is_vector_map(a->q, a->q_pixel) || !vt_is_vector_map(a->k, a->k_pixel) ||
+        !vt_is_vector_map(a->v, a->v_pixel) || !vt_is_vector_map(a->dst, a->dst_pixel)) {
+        return "a map is not aligned to 16 bytes";
+    }
+    return NULL;
 }
 
 /* Why no kernel for windows can take these arguments, or NULL. */

@@ -274,3 +274,16 @@ void fixture_rename(model_writer *out, const model_writer *canonical, const json
         writer_add(out, key, rank, extents, data);
     }
 }
+
+bool fixture_lists(const json_t *array, int64_t value)
+{
+    const json_t *entry;
+    size_t i;
+    json_array_foreach(array, i, entry)
+    {
+        if (json_integer_value(entry) == value) {
+            return true;
+        }
+    }
+    return false;
+}

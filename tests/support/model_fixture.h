@@ -38,4 +38,7 @@ int64_t variant_parameters(const vt_context *context, const char *name, size_t *
  * "from" are golden values of their own. Tensors that the list leaves out are left out. */
 void fixture_rename(model_writer *out, const model_writer *canonical, const json_t *list);
 
+/* Whether a list of numbers holds this one. */
+bool fixture_lists(const json_t *array, int64_t value);
+
 #endif
