@@ -90,9 +90,9 @@ $(B)/libvertebra_cuda.so.0: $(CUDA_OBJ)
 	$(CC) -shared -Wl,-soname,$(@F) -Wl,-z,defs -o $@ $^ $(LDFLAGS) -L$(CUDA_HOME)/lib64 \
 	    -lcublasLt -lcudart_static -lpthread -ldl -lrt -lstdc++
 
-# The kernels that need nothing of sm_90a, on the processor: tests/test_cuda_ops.c without a GPU.
-EMULATED := attention_box attention_mma attention_plain conv2d depthwise finish gram norm patches \
-            pool sample scale
+# The kernels that need nothing of sm_90a, on the processor: two of the GPU's tests without a GPU.
+EMULATED := attention_box attention_mma attention_plain conv2d depthwise finish gram layout norm \
+            patches pictures pool sample scale
 EMULATION := $(B)/cuda_emulation
 EMULATION_PATHS := -Itests/cuda_emulation -Iinclude -Isrc -I. -D_GNU_SOURCE
 EMULATION_FLAGS := -std=c++17 -O2 -g1 -Wall -Wno-unknown-pragmas -MMD -MP \
@@ -109,12 +109,13 @@ $(EMULATION)/emulator.o: tests/cuda_emulation/emulator.cpp
 	$(CXX) $(EMULATION_PATHS) -std=c++17 -O2 -g1 -Wall -Wextra -MMD -MP -c -o $@ $<
 $(EMULATION)/backend.o: tests/cuda_emulation/backend.c
 $(EMULATION)/ops.o: src/cuda/ops.c
-$(EMULATION)/backend.o $(EMULATION)/ops.o:
+$(EMULATION)/host_pictures.o: src/cuda/pictures.c
+$(EMULATION)/backend.o $(EMULATION)/ops.o $(EMULATION)/host_pictures.o:
 	@mkdir -p $(@D)
 	$(CC) $(EMULATION_PATHS) $(CFLAGS) -c -o $@ $<
-$(EMULATION)/test_cuda_ops: $(EMULATED:%=$(EMULATION)/%.o) $(EMULATION)/emulator.o \
-        $(EMULATION)/backend.o $(EMULATION)/ops.o $(B)/tests/test_cuda_ops.o $(TEST_SHARED) $(IMAGE_LIB) \
-        $(LIB)
+$(EMULATION)/test_%: $(EMULATED:%=$(EMULATION)/%.o) $(EMULATION)/emulator.o $(EMULATION)/backend.o \
+        $(EMULATION)/ops.o $(EMULATION)/host_pictures.o $(B)/tests/test_%.o $(TEST_SHARED) \
+        $(IMAGE_LIB) $(LIB)
 	$(CXX) -fsanitize=alignment -o $@ $^ $(LDFLAGS) -lcmocka $(IMAGE_LIBS) $(CORE_LIBS)
 
 # The kernels alone, checked and timed.

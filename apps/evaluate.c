@@ -24,6 +24,8 @@ static const char help[] =
     "  evaluate --merge 1.json 2.json 3.json 4.json --report report\n\n"
     "  -b, --batch N          pictures per run of the network (default 16, on a GPU 64)\n"
     "      --workers N        threads that decode (default: one, on a GPU all processors)\n"
+    "      --preprocess cpu|gpu   where pictures are resized and normalised, to the same bits\n"
+    "                         (default cpu); the threads then only decode\n"
     "      --limit N          only N pictures, spread evenly over the list\n"
     "      --shard I/N        only part I of N (from 1 on); auto: from Slurm or MPI\n"
     "      --class-map FILE   line n is the folder of class n, or lines FOLDER<TAB>CLASS\n"
@@ -42,7 +44,7 @@ typedef struct state {
     cli_options options;
     const char *class_map, *labels_path, *csv_path, *json_path, *report_path, *shard_text;
     int batch, workers, limit;
-    bool merge, subset, apply_exif;
+    bool merge, subset, apply_exif, on_device; /* --preprocess gpu */
     int shard, shards;
 
     char *devices; /* own copy of --device, cut at the commas */
@@ -92,6 +94,11 @@ static int take_option(state *s, int opt)
         return s->apply_exif || strcmp(optarg, "ignore") == 0
                    ? CLI_OK
                    : cli_usage(&s->options, "--exif %s: want apply or ignore", optarg);
+    case 'p':
+        s->on_device = strcmp(optarg, "gpu") == 0;
+        return s->on_device || strcmp(optarg, "cpu") == 0
+                   ? CLI_OK
+                   : cli_usage(&s->options, "--preprocess %s: want cpu or gpu", optarg);
     case 'h':
         printf("%s%s%s", help, CLI_MODEL_HELP, CLI_LAST_HELP);
         exit(cli_finish(&s->options, CLI_OK));
@@ -101,14 +108,21 @@ static int take_option(state *s, int opt)
 
 static int parse(state *s, int argc, char **argv)
 {
-    static const struct option table[] = {
-        {"json", required_argument, NULL, 'j'},      CLI_COMMON_OPTIONS,
-        {"batch", required_argument, NULL, 'b'},     {"workers", required_argument, NULL, 'W'},
-        {"limit", required_argument, NULL, 'n'},     {"shard", required_argument, NULL, 'H'},
-        {"class-map", required_argument, NULL, 'M'}, {"labels", required_argument, NULL, 'l'},
-        {"subset", no_argument, NULL, 'S'},          {"exif", required_argument, NULL, 'X'},
-        {"csv", required_argument, NULL, 'C'},       {"report", required_argument, NULL, 'P'},
-        {"merge", no_argument, NULL, 'U'},           {0}};
+    static const struct option table[] = {{"json", required_argument, NULL, 'j'},
+                                          CLI_COMMON_OPTIONS,
+                                          {"batch", required_argument, NULL, 'b'},
+                                          {"workers", required_argument, NULL, 'W'},
+                                          {"limit", required_argument, NULL, 'n'},
+                                          {"shard", required_argument, NULL, 'H'},
+                                          {"class-map", required_argument, NULL, 'M'},
+                                          {"labels", required_argument, NULL, 'l'},
+                                          {"subset", no_argument, NULL, 'S'},
+                                          {"exif", required_argument, NULL, 'X'},
+                                          {"csv", required_argument, NULL, 'C'},
+                                          {"report", required_argument, NULL, 'P'},
+                                          {"merge", no_argument, NULL, 'U'},
+                                          {"preprocess", required_argument, NULL, 'p'},
+                                          {0}};
     int opt;
     while ((opt = getopt_long(argc, argv, "m:w:d:t:vhb:j:l:", table, NULL)) != -1) {
         int result = take_option(s, opt);
@@ -146,6 +160,9 @@ static int open_models(state *s)
     for (char *device; rest && (device = strsep(&rest, ","));) {
         if (s->device_count == MAX_DEVICES) {
             return cli_usage(&s->options, "--device: at most %d", MAX_DEVICES);
+        }
+        if (s->on_device && strncmp(device, "cuda", 4) != 0) {
+            return cli_usage(&s->options, "--preprocess gpu wants --device cuda, not '%s'", device);
         }
         vt_model *model = NULL;
         s->options.device = device;
@@ -414,6 +431,7 @@ static void describe_place(state *s, const vt_evaluate_settings *settings)
     json_object_set_new(about, "devices", json_integer(s->device_count));
     json_object_set_new(about, "batch", json_integer(settings->batch));
     json_object_set_new(about, "workers", json_integer(settings->workers));
+    json_object_set_new(about, "preprocess", json_string(s->on_device ? "gpu" : "cpu"));
 }
 
 static double rate(double pictures, double seconds, int parts)
@@ -488,7 +506,10 @@ static int run_pictures(state *s, const vt_preprocess *preprocess)
                                        .load = vt_picture_files_load,
                                        .user = &files,
                                        .height = preprocess->height,
-                                       .width = preprocess->width};
+                                       .width = preprocess->width,
+                                       .preprocess = s->on_device ? preprocess : NULL,
+                                       .decode = vt_picture_files_decode,
+                                       .release = vt_picture_files_release};
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
     int workers = on_gpu(s) && processors > 1 ? (int)processors : s->device_count;
     const vt_evaluate_settings settings = {.batch = s->batch    ? s->batch

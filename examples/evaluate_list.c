@@ -66,8 +66,12 @@ int main(int argc, char **argv)
         const vt_preprocess *p = vt_model_preprocess(model);
         const vt_model *const models[] = {model}; /* one for each GPU */
         vt_picture_files files = {decoder, paths, *p, vt_image_settings_default()};
-        const vt_evaluate_source source = {count,  labels,    vt_picture_files_load,
-                                           &files, p->height, p->width};
+        const vt_evaluate_source source = {.count = count,
+                                           .labels = labels,
+                                           .load = vt_picture_files_load,
+                                           .user = &files,
+                                           .height = p->height,
+                                           .width = p->width};
         const vt_evaluate_settings settings = {.workers = 2, .failed = on_failed};
         status = vt_evaluate(models, 1, &source, &settings, records, NULL, &error);
     }

@@ -370,7 +370,13 @@ static void test_refused(void **state)
               other_labels[] = {0, 4, 2};
     const int chosen[] = {0, 2, 11}, unsorted[] = {2, 0};
     const vt_model *const models[] = {f.models[0]};
-    vt_evaluate_source good = {3, good_labels, load_made, &user, SIDE, SIDE}, bad = good;
+    vt_evaluate_source good = {.count = 3,
+                               .labels = good_labels,
+                               .load = load_made,
+                               .user = &user,
+                               .height = SIDE,
+                               .width = SIDE},
+                       bad = good;
     vt_evaluate_settings settings = {0};
     expect_status(vt_evaluate(models, 1, &good, NULL, records, NULL, &error), VT_OK, &error);
     assert_int_equal(records[2].rank, -1);
@@ -398,8 +404,21 @@ static void test_refused(void **state)
                  &error, "workers");
     expect_status(vt_evaluate(models, 0, &good, NULL, records, NULL, &error), VT_ERR_ARGUMENT,
                   &error);
+    const vt_preprocess preprocess = *vt_model_preprocess(f.models[0]);
+    bad = good;
+    bad.preprocess = &preprocess;
+    bad.decode = vt_picture_files_decode; /* never called */
+    expect_error(vt_evaluate(models, 1, &bad, NULL, records, NULL, &error), VT_ERR_ARGUMENT, &error,
+                 "pictures of 20 x 20, prepared as");
+    bad.height = preprocess.height;
+    bad.width = preprocess.width;
+    expect_error(vt_evaluate(models, 1, &bad, NULL, records, NULL, &error), VT_ERR_UNSUPPORTED,
+                 &error, "only a GPU can prepare pictures");
+    bad.decode = NULL;
+    expect_error(vt_evaluate(models, 1, &bad, NULL, records, NULL, &error), VT_ERR_ARGUMENT, &error,
+                 "3 pictures");
+    bad = good;
     bad.count = 0;
-    bad.width = SIDE;
     expect_status(vt_evaluate(models, 1, &bad, NULL, NULL, NULL, &error), VT_OK, &error);
     close_models(&f);
 }
@@ -418,7 +437,12 @@ static void test_subset(void **state)
     vt_evaluate_record records[PICTURES];
     made user = made_init();
     const vt_model *const models[] = {f.models[0]};
-    const vt_evaluate_source source = {PICTURES, labels, load_made, &user, SIDE, SIDE};
+    const vt_evaluate_source source = {.count = PICTURES,
+                                       .labels = labels,
+                                       .load = load_made,
+                                       .user = &user,
+                                       .height = SIDE,
+                                       .width = SIDE};
     const vt_evaluate_settings settings = {.classes = chosen, .class_count = CHOSEN};
     expect_status(vt_evaluate(models, 1, &source, &settings, records, NULL, &error), VT_OK, &error);
     for (int i = 0; i < PICTURES; i++) {
@@ -493,12 +517,11 @@ static void test_files(void **state)
     const vt_model *const models[] = {f.models[0]};
     vt_picture_files files = {f.contexts[0], paths, *vt_model_preprocess(f.models[0]),
                               vt_image_settings_default()};
-    const vt_evaluate_source source = {FILES,
-                                       NULL,
-                                       vt_picture_files_load,
-                                       &files,
-                                       files.preprocess.height,
-                                       files.preprocess.width};
+    const vt_evaluate_source source = {.count = FILES,
+                                       .load = vt_picture_files_load,
+                                       .user = &files,
+                                       .height = files.preprocess.height,
+                                       .width = files.preprocess.width};
     vt_evaluate_record records[FILES];
     vt_evaluate_times times;
     expect_status(vt_evaluate(models, 1, &source, NULL, records, &times, &error), VT_OK, &error);

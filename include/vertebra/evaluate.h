@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Evaluating a classifier on many pictures: threads load them, networks on one or more devices run
  * them in batches, and every picture gets one record. The records do not depend on timing, nor on
- * the number of threads or devices; on the CPU not even on the batch: same bits. */
+ * the number of threads or devices; on the CPU not even on the batch: same bits. GPUs of one type
+ * choose kernels by the batch, and some of them by time: their last bits may differ. */
 #ifndef VERTEBRA_EVALUATE_H
 #define VERTEBRA_EVALUATE_H
 
 #include "vertebra/classify.h"
 #include "vertebra/model.h"
+#include "vertebra/preprocess.h"
 
 VT_BEGIN_DECLS
 
@@ -25,6 +27,12 @@ typedef struct vt_evaluate_source {
     vt_status (*load)(void *user, int64_t i, float *out, vt_error *error);
     void *user;
     int height, width; /* the same for all */
+    /* Not NULL: GPUs resize, crop and normalise the pictures themselves, to the same bits as
+     * vt_preprocess_run in the model's type, and `decode` takes the place of `load`: the pixels of
+     * picture i, unchanged until `release` (may be NULL) is called with them on the same thread. */
+    const vt_preprocess *preprocess;
+    vt_status (*decode)(void *user, int64_t i, vt_pixels *pixels, vt_error *error);
+    void (*release)(void *user, vt_pixels *pixels);
 } vt_evaluate_source;
 
 /* ---- records --------------------------------------------------------------------------------- */
@@ -62,20 +70,24 @@ typedef struct vt_evaluate_settings {
 /* Where the time went, in seconds. */
 typedef struct vt_evaluate_times {
     double whole;   /* from the first picture to the last record */
-    double network; /* in forward calls, input and logits brought to the device and back included;
-                     * summed over the models */
-    double load;    /* in `load`, summed over the workers */
+    double network; /* the networks alone, one at a time on each model: without bringing pictures
+                     * to a device and logits back, which happens meanwhile, and without the first
+                     * run there, which loads kernels; summed over the models */
+    double load;    /* in `load`, or in `decode` and making a job for the GPU of its pixels; summed
+                     * over the workers */
     int workers, models;
 } vt_evaluate_times;
 
 /* Runs every picture through the network once. The models must be the same network, each in a
- * context of its own where it has a device of its own; each gets a thread and a session. Batch k
- * consists of pictures k * batch to (k + 1) * batch - 1 whatever happens; at most two batches per
- * model and one more are in memory. `records` holds source->count records; `settings` and `times`
- * may be NULL.
- * Errors: VT_ERR_ARGUMENT (no head, a label beyond the classes, sizes below 1), VT_ERR_CANCELLED
- * (records made so far are valid), VT_ERR_MEMORY, VT_ERR_LIMIT (a thread cannot be started), those
- * of vt_session_forward. */
+ * context of its own where it has a device of its own; each gets a thread and a session, on a GPU
+ * two. Batch k consists of pictures k * batch to (k + 1) * batch - 1 whatever happens; at most two
+ * batches per model and one more are in host memory, which is pinned if there is a GPU. A batch
+ * that GPUs are to prepare takes 27 bytes per pixel of the input and picture; of larger pictures
+ * than that the worker resizes what is needed, to the same bits. On a GPU the last batch runs at
+ * its full size too. `records` holds source->count records; `settings` and `times` may be NULL.
+ * Errors: VT_ERR_ARGUMENT (no head, a label beyond the classes, sizes below 1), VT_ERR_UNSUPPORTED
+ * (`preprocess` for a model that is not on a GPU), VT_ERR_CANCELLED (records made so far are
+ * valid), VT_ERR_MEMORY, VT_ERR_LIMIT (a thread cannot be started), those of vt_session_forward. */
 vt_status vt_evaluate(const vt_model *const *models, int model_count,
                       const vt_evaluate_source *source, const vt_evaluate_settings *settings,
                       vt_evaluate_record *records, vt_evaluate_times *times, vt_error *error);

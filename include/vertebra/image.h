@@ -64,6 +64,10 @@ typedef struct vt_picture_files {
 /* A vt_evaluate_source's `load`, whose `user` is a vt_picture_files. */
 vt_status vt_picture_files_load(void *files, int64_t i, float *out, vt_error *error);
 
+/* Its `decode` and `release`: the picture as it is, to be preprocessed elsewhere. */
+vt_status vt_picture_files_decode(void *files, int64_t i, vt_pixels *pixels, vt_error *error);
+void vt_picture_files_release(void *files, vt_pixels *pixels);
+
 /* Blends a heat map over a picture: `map` is map_height x map_width scores (any range; the smallest
  * is shown cold, the largest hot), stretched bilinearly over `region` of the picture (see
  * vt_preprocess_region). `image` is changed in place. */

@@ -336,6 +336,15 @@ static cudaError_t to_input_map(const vt_cuda_stream *s, const vt_tensor *view, 
                            s->stream);
 }
 
+/* Memory that the driver knows is copied after the call returns, other memory before. */
+static bool is_read_later(const void *host)
+{
+    struct cudaPointerAttributes at = {0};
+    bool known = cudaPointerGetAttributes(&at, host) == cudaSuccess;
+    cudaGetLastError();
+    return known && at.type != cudaMemoryTypeUnregistered;
+}
+
 static vt_status stage(const vt_backend *backend, void *stream, const vt_tensor *input,
                        const vt_map *map, void *dst, vt_error *error)
 {
@@ -356,25 +365,18 @@ static vt_status stage(const vt_backend *backend, void *stream, const vt_tensor 
         view = vt_tensor_nchw(gathered, VT_F32, input->n, input->c, input->h, input->w);
     }
     vt_cuda_scope scope = vt_cuda_enter(backend);
-    cudaError_t code = cudaSuccess;
-    if (bytes > s->staging_bytes) {
-        code = cudaStreamSynchronize(s->stream);
-        cudaFree(s->staging);
-        s->staging_bytes = 0;
-        code = code == cudaSuccess ? cudaMalloc(&s->staging, bytes) : code;
-        s->staging_bytes = code == cudaSuccess ? bytes : 0;
-        s->staging = code == cudaSuccess ? s->staging : NULL;
-    }
+    cudaError_t code = vt_cuda_grow_staging(s, bytes);
     if (code == cudaSuccess) {
         code = cudaMemcpyAsync(s->staging, view.data, bytes, cudaMemcpyHostToDevice, s->stream);
     }
     if (code == cudaSuccess) {
         code = to_input_map(s, &view, s->staging, map, dst);
     }
-    if (gathered) {
-        cudaStreamSynchronize(s->stream);
-        vt_free(allocator, gathered);
+    if (gathered || is_read_later(view.data)) {
+        cudaError_t waited = cudaStreamSynchronize(s->stream);
+        code = code == cudaSuccess ? waited : code;
     }
+    vt_free(allocator, gathered);
     vt_status status = vt_cuda_check(backend, code, "copying the input", error);
     vt_cuda_leave(scope);
     return status;
@@ -582,7 +584,10 @@ static const vt_device_ops device_ops = {.alloc = device_alloc,
                                          .run = run,
                                          .drop = drop,
                                          .elapsed = elapsed,
-                                         .memory = memory};
+                                         .memory = memory,
+                                         .host_alloc = vt_cuda_host_alloc,
+                                         .host_release = vt_cuda_host_release,
+                                         .stage_pictures = vt_cuda_stage_pictures};
 
 static const vt_impl *const linear_impls[] = {
     &vt_impl_cuda_linear_small, &vt_impl_cuda_linear_wgmma, &vt_impl_cuda_linear, NULL};

@@ -65,7 +65,7 @@ typedef struct vt_cuda_stream {
     cublasLtHandle_t blas;
     void *dnn;              /* cuDNN's handle, NULL before the first convolution */
     cudaEvent_t begin, end; /* of the last run */
-    void *staging;          /* on the GPU: the caller's pictures as they are */
+    void *staging;          /* on the GPU: the caller's pictures as they come */
     size_t staging_bytes;
 } vt_cuda_stream;
 
@@ -73,6 +73,16 @@ static inline const vt_cuda_stream *vt_cuda_stream_of(const vt_exec *exec)
 {
     return exec->stream;
 }
+
+/* Waits for the stream when the block must grow. */
+cudaError_t vt_cuda_grow_staging(vt_cuda_stream *stream, size_t bytes);
+
+/* vt_device_ops.host_alloc, host_release and stage_pictures. */
+void *vt_cuda_host_alloc(const vt_backend *backend, size_t bytes);
+void vt_cuda_host_release(const vt_backend *backend, void *pointer);
+vt_status vt_cuda_stage_pictures(const vt_backend *backend, void *stream,
+                                 const struct vt_packed_batch *batch, const vt_map *map, void *dst,
+                                 vt_error *error);
 
 /* Makes the backend's GPU current and remembers the caller's; vt_cuda_leave puts it back. In
  * between, captures that go on elsewhere in the program forbid this thread nothing. */

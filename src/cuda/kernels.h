@@ -106,6 +106,22 @@ typedef struct vt_cuda_layout {
 } vt_cuda_layout;
 cudaError_t vt_cuda_to_nhwc(const vt_cuda_layout *args, cudaStream_t stream);
 
+/* Pictures packed as in io/packed.h, resized, cropped and normalised into the network's input,
+ * dense NHWC [n, h, w, 3]. Picture i lies at places + i * place_bytes and has as much room between
+ * the passes at middles + i * place_bytes; most_middle: the largest `middle` of them. */
+typedef struct vt_cuda_pictures {
+    const void *places;
+    void *middles;
+    size_t place_bytes;
+    int64_t most_middle, n;
+    void *dst;
+    vt_dtype dst_dtype;
+    int h, w;
+    float mean[3], std[3];
+    unsigned char fill[3];
+} vt_cuda_pictures;
+cudaError_t vt_cuda_resize_pictures(const vt_cuda_pictures *args, cudaStream_t stream);
+
 /* Softmax attention under a pattern, as vt_attention defines it. q, k, v and dst point at the first
  * channel of head 0 of pixel 0 of image 0; a pixel is `*_pixel` elements from the next. bias:
  * [heads, (2 wh - 1)(2 ww - 1)] or NULL; temperature: [heads] or NULL (dot score with `scale`);

@@ -10,6 +10,7 @@
 
 #include "core/checked.h"
 #include "core/context.h"
+#include "io/packed.h"
 #include "io/resize.h"
 
 enum { MAX_INPUT_SIDE = 65535 };
@@ -197,6 +198,31 @@ static void normalise(const vt_preprocess *s, const uint8_t *part, const vt_resi
     }
 }
 
+/* The part of the resized picture that lies in the input. */
+static vt_resize_window window_of(const vt_preprocess *s, const plan *p)
+{
+    return (vt_resize_window){
+        .full_width = p->width,
+        .full_height = p->height,
+        .x = p->left < 0 ? 0 : p->left,
+        .y = p->top < 0 ? 0 : p->top,
+        .width = p->width < s->width ? p->width : s->width,
+        .height = p->height < s->height ? p->height : s->height,
+    };
+}
+
+/* The window's pixels, for vt_free. */
+static vt_status resize_to(vt_context *context, const vt_pixels *pixels,
+                           const vt_resize_window *window, vt_filter filter, uint8_t **part,
+                           vt_error *error)
+{
+    *part = vt_alloc_zero(vt_context_allocator(context),
+                          (size_t)window->width * (size_t)window->height, 3);
+    return *part ? vt_resize_part(context, pixels, window, filter, *part, error)
+                 : vt_error_set(error, VT_ERR_MEMORY, "out of memory for a picture of %d x %d",
+                                window->width, window->height);
+}
+
 vt_status vt_preprocess_run(vt_context *context, const vt_preprocess *preprocess,
                             const vt_pixels *pixels, float *out, vt_error *error)
 {
@@ -210,24 +236,85 @@ vt_status vt_preprocess_run(vt_context *context, const vt_preprocess *preprocess
         return status;
     }
     const int to_x = p.left < 0 ? -p.left : 0, to_y = p.top < 0 ? -p.top : 0;
-    const vt_resize_window window = {
-        .full_width = p.width,
-        .full_height = p.height,
-        .x = p.left < 0 ? 0 : p.left,
-        .y = p.top < 0 ? 0 : p.top,
-        .width = p.width < s->width ? p.width : s->width,
-        .height = p.height < s->height ? p.height : s->height,
-    };
-    const vt_allocator *allocator = vt_context_allocator(context);
-    uint8_t *part = vt_alloc_zero(allocator, (size_t)window.width * (size_t)window.height, 3);
-    if (!part) {
-        return vt_error_set(error, VT_ERR_MEMORY, "out of memory for a picture of %d x %d",
-                            window.width, window.height);
-    }
-    status = vt_resize_part(context, pixels, &window, s->filter, part, error);
+    const vt_resize_window window = window_of(s, &p);
+    uint8_t *part;
+    status = resize_to(context, pixels, &window, s->filter, &part, error);
     if (status == VT_OK) {
         normalise(s, part, &window, to_x, to_y, pixels->format == VT_PIXELS_BGR, out);
     }
-    vt_free(allocator, part);
+    vt_free(vt_context_allocator(context), part);
+    return status;
+}
+
+/* ---- for a device ---------------------------------------------------------------------------- */
+
+vt_status vt_packing_init(vt_packing *packing, const vt_preprocess *s, vt_error *error)
+{
+    enum { SHRINK = 3, SIDE_BYTES = 96 }; /* spans and weights of lanczos when it shrinks so much */
+    vt_status status = check_settings(s, error);
+    if (status != VT_OK) {
+        return status;
+    }
+    const size_t width = (size_t)s->width, height = (size_t)s->height;
+    *packing = (vt_packing){
+        .room =
+            (3 * SHRINK * SHRINK * width * height + SIDE_BYTES * (width + height) + 256) / 64 * 64};
+    for (int c = 0; c < 3; c++) {
+        packing->mean[c] = s->mean[c];
+        packing->std[c] = s->std[c];
+        packing->fill[c] = (uint8_t)fill_level(s, c);
+    }
+    return packing->room <= UINT32_MAX
+               ? VT_OK
+               : vt_error_set(error, VT_ERR_LIMIT,
+                              "an input of %d x %d (height x width) is too large to be prepared on "
+                              "a device",
+                              s->height, s->width);
+}
+
+void vt_pack_nothing(void *block)
+{
+    *(vt_packed_picture *)block = (vt_packed_picture){.bytes = sizeof(vt_packed_picture)};
+}
+
+/* The window, resized here, as a picture that keeps its size. */
+static vt_status pack_resized(vt_context *context, const vt_pixels *pixels,
+                              const vt_resize_window *window, vt_filter filter, void *block,
+                              size_t room, vt_error *error)
+{
+    uint8_t *part;
+    vt_status status = resize_to(context, pixels, window, filter, &part, error);
+    if (status == VT_OK) {
+        const int width = window->width, height = window->height;
+        const vt_pixels resized = {part, width, height, 3 * (ptrdiff_t)width, pixels->format};
+        const vt_resize_window whole = {width, height, 0, 0, width, height};
+        status = vt_resize_pack(context, &resized, &whole, filter, block, room, error);
+    }
+    vt_free(vt_context_allocator(context), part);
+    return status;
+}
+
+vt_status vt_pack_picture(vt_context *context, const vt_preprocess *preprocess,
+                          const vt_packing *packing, const vt_pixels *pixels, void *block,
+                          vt_error *error)
+{
+    plan p;
+    vt_status status = make_plan(preprocess, pixels->width, pixels->height, &p, error);
+    if (status == VT_OK) {
+        const vt_resize_window window = window_of(preprocess, &p);
+        status = vt_resize_pack(context, pixels, &window, preprocess->filter, block, packing->room,
+                                error);
+        if (status == VT_ERR_LIMIT) {
+            status = pack_resized(context, pixels, &window, preprocess->filter, block,
+                                  packing->room, error);
+        }
+    }
+    if (status == VT_OK) {
+        vt_packed_picture *head = block;
+        head->left = p.left < 0 ? -p.left : 0;
+        head->top = p.top < 0 ? -p.top : 0;
+    } else {
+        vt_pack_nothing(block);
+    }
     return status;
 }

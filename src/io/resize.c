@@ -21,9 +21,10 @@
 
 #include "core/checked.h"
 #include "core/context.h"
+#include "io/packed.h"
 
 enum {
-    WEIGHT_BITS = 22,
+    WEIGHT_BITS = VT_PACKED_WEIGHT_BITS,
     LANES = 8,                 /* 16-bit lanes of one vector; rows of weights are padded to it */
     MAX_VECTOR_TAPS = 1 << 15, /* more would overflow 32 bits: 2^15 * 255 * 255 < 2^31 */
     MIN_WORK = 1 << 17 /* bytes of a pass below which another thread costs more than it gives */
@@ -448,15 +449,27 @@ static raster part(const vt_pixels *p, int x, int y)
     return (raster){p->data + y * p->stride + 3 * (ptrdiff_t)x, p->stride};
 }
 
+static void copy_rows(raster in, int rows, size_t row_bytes, uint8_t *out)
+{
+    for (int y = 0; y < rows; y++) {
+        memcpy(out + (size_t)y * row_bytes, in.data + y * in.stride, row_bytes);
+    }
+}
+
+/* Pillow's rule, see above. */
+static bool is_down_first(const vt_pixels *p, const vt_resize_window *win)
+{
+    const int64_t shrink = (int64_t)p->height - win->full_height;
+    return shrink > 0 && shrink > 2 * ((int64_t)p->width - win->full_width);
+}
+
 static bool both_passes(const vt_context *context, const vt_pixels *p, const vt_resize_window *win,
                         const axis *across, const axis *down, uint8_t *out)
 {
     const vt_allocator *allocator = vt_context_allocator(context);
     const int x0 = first_sample(across), y0 = first_sample(down);
     const int columns = end_sample(across) - x0, rows = end_sample(down) - y0;
-    const bool down_first =
-        (int64_t)p->height - win->full_height > 0 &&
-        (int64_t)p->height - win->full_height > 2 * ((int64_t)p->width - win->full_width);
+    const bool down_first = is_down_first(p, win);
     const size_t middle_row = 3 * (size_t)(down_first ? columns : win->width);
     uint8_t *middle =
         vt_alloc_zero(allocator, (size_t)(down_first ? win->height : rows), middle_row);
@@ -478,56 +491,140 @@ static bool both_passes(const vt_context *context, const vt_pixels *p, const vt_
     return ok;
 }
 
+/* The axes of a window; one whose side keeps its length stays empty. */
+static bool init_axes(const vt_allocator *allocator, const vt_pixels *p,
+                      const vt_resize_window *win, vt_filter filter, axis *across, axis *down)
+{
+    const axis_request x = {p->width, win->full_width, win->x, win->width, filter};
+    const axis_request y = {p->height, win->full_height, win->y, win->height, filter};
+    *across = *down = (axis){0};
+    if (x.from != x.to && !init_axis(across, allocator, &x)) {
+        return false;
+    }
+    if (y.from != y.to && !init_axis(down, allocator, &y)) {
+        clear_axis(across, allocator);
+        return false;
+    }
+    return true;
+}
+
 /* A side that keeps its length is copied, not filtered. */
 static bool resize_window(const vt_context *context, const vt_pixels *p,
                           const vt_resize_window *win, vt_filter filter, uint8_t *out)
 {
     const vt_allocator *allocator = vt_context_allocator(context);
     const size_t row_bytes = 3 * (size_t)win->width;
-    const bool resize_x = win->full_width != p->width, resize_y = win->full_height != p->height;
-    axis across = {0}, down = {0};
+    axis across, down;
     bool ok = true;
-    if (resize_x) {
-        ok = init_axis(&across, allocator,
-                       &(axis_request){p->width, win->full_width, win->x, win->width, filter});
-    }
-    if (ok && resize_y) {
-        ok = init_axis(&down, allocator,
-                       &(axis_request){p->height, win->full_height, win->y, win->height, filter});
-    }
-    if (!ok) {
-        clear_axis(&across, allocator);
+    if (!init_axes(allocator, p, win, filter, &across, &down)) {
         return false;
     }
-    if (resize_x && resize_y) {
+    if (across.count && down.count) {
         ok = both_passes(context, p, win, &across, &down, out);
-    } else if (resize_x) {
+    } else if (across.count) {
         ok = horizontal_pass(context, part(p, first_sample(&across), win->y), win->height, &across,
                              out);
-    } else if (resize_y) {
+    } else if (down.count) {
         vertical_pass(context, part(p, win->x, first_sample(&down)), row_bytes, &down, out);
     } else {
-        const raster in = part(p, win->x, win->y);
-        for (int y = 0; y < win->height; y++) {
-            memcpy(out + (size_t)y * row_bytes, in.data + y * in.stride, row_bytes);
-        }
+        copy_rows(part(p, win->x, win->y), win->height, row_bytes, out);
     }
     clear_axis(&across, allocator);
     clear_axis(&down, allocator);
     return ok;
 }
 
+/* ---- packing --------------------------------------------------------------------------------- */
+
+/* A block that is being filled. */
+typedef struct packer {
+    uint8_t *block;
+    size_t used, room;
+} packer;
+
+/* Where the next `bytes` bytes go, or NULL when they do not fit. */
+static void *reserve(packer *p, size_t bytes)
+{
+    const size_t at = (p->used + 15) & ~(size_t)15;
+    if (at > p->room || bytes > p->room - at) {
+        return NULL;
+    }
+    p->used = at + bytes;
+    return p->block + at;
+}
+
+static uint32_t position(const packer *p, const void *at)
+{
+    return (uint32_t)((const uint8_t *)at - p->block);
+}
+
+/* `a` is empty where the side keeps its `count` samples. */
+static bool pack_axis(packer *p, const axis *a, int count, vt_packed_axis *out)
+{
+    int taps = 1;
+    for (int i = 0; i < a->count; i++) {
+        taps = a->length[i] > taps ? a->length[i] : taps;
+    }
+    const size_t rows = (size_t)count, row = (size_t)taps;
+    vt_packed_span *spans = reserve(p, rows * sizeof *spans);
+    int32_t *weights = spans ? reserve(p, rows * row * sizeof *weights) : NULL;
+    if (!weights) {
+        return false;
+    }
+    for (size_t i = 0; i < rows; i++) {
+        spans[i] = a->count ? (vt_packed_span){a->start[i] - first_sample(a), a->length[i]}
+                            : (vt_packed_span){(int32_t)i, 1};
+        for (size_t j = 0; j < row; j++) {
+            const size_t k = i * (size_t)a->taps + j;
+            weights[i * row + j] = a->count ? a->high[k] * 256 + a->low[k] : 1 << WEIGHT_BITS;
+        }
+    }
+    *out = (vt_packed_axis){.samples = a->count ? end_sample(a) - first_sample(a) : count,
+                            .outputs = count,
+                            .taps = taps,
+                            .spans = position(p, spans),
+                            .weights = position(p, weights)};
+    return true;
+}
+
+/* Everything but where the window lies in the input. */
+static bool pack_window(packer *to, const vt_pixels *p, const vt_resize_window *win,
+                        const axis *across, const axis *down)
+{
+    vt_packed_picture *head = reserve(to, sizeof *head);
+    if (!head || !pack_axis(to, across, win->width, &head->across) ||
+        !pack_axis(to, down, win->height, &head->down)) {
+        return false;
+    }
+    head->left = head->top = 0;
+    head->down_first = is_down_first(p, win);
+    head->bgr = p->format == VT_PIXELS_BGR;
+    const size_t row_bytes = 3 * (size_t)head->across.samples, rows = (size_t)head->down.samples;
+    uint8_t *pixels = rows <= to->room / row_bytes ? reserve(to, rows * row_bytes) : NULL;
+    const int64_t middle = head->down_first ? (int64_t)head->down.outputs * head->across.samples
+                                            : (int64_t)head->down.samples * head->across.outputs;
+    if (!pixels || middle > (int64_t)(to->room / 3)) {
+        return false;
+    }
+    head->middle = (int32_t)middle;
+    copy_rows(part(p, across->count ? first_sample(across) : win->x,
+                   down->count ? first_sample(down) : win->y),
+              head->down.samples, row_bytes, pixels);
+    head->pixels = position(to, pixels);
+    head->bytes = (uint32_t)to->used;
+    return true;
+}
+
+/* ---- what is called -------------------------------------------------------------------------- */
+
 static bool side_is_valid(int side)
 {
     return side > 0 && side <= VT_RESIZE_MAX_SIDE;
 }
 
-vt_status vt_resize_part(vt_context *context, const vt_pixels *pixels,
-                         const vt_resize_window *window, vt_filter filter, uint8_t *out,
-                         vt_error *error)
+static vt_status check(const vt_context *context, const vt_pixels *p, const vt_resize_window *w,
+                       vt_filter filter, const void *out, vt_error *error)
 {
-    const vt_pixels *p = pixels;
-    const vt_resize_window *w = window;
     if (!context || !p || !p->data || !out) {
         return vt_error_set(error, VT_ERR_ARGUMENT, "resize: context, pixels or out is NULL");
     }
@@ -551,11 +648,47 @@ vt_status vt_resize_part(vt_context *context, const vt_pixels *pixels,
                             "cannot resize %d x %d to %d x %d: want sides of 1 to %d", p->width,
                             p->height, w->full_width, w->full_height, VT_RESIZE_MAX_SIDE);
     }
-    if (!resize_window(context, p, w, filter, out)) {
-        return vt_error_set(error, VT_ERR_MEMORY, "out of memory while resizing %d x %d to %d x %d",
-                            p->width, p->height, w->full_width, w->full_height);
-    }
     return VT_OK;
+}
+
+static vt_status out_of_memory(const vt_pixels *p, const vt_resize_window *w, vt_error *error)
+{
+    return vt_error_set(error, VT_ERR_MEMORY, "out of memory while resizing %d x %d to %d x %d",
+                        p->width, p->height, w->full_width, w->full_height);
+}
+
+vt_status vt_resize_part(vt_context *context, const vt_pixels *pixels,
+                         const vt_resize_window *window, vt_filter filter, uint8_t *out,
+                         vt_error *error)
+{
+    vt_status status = check(context, pixels, window, filter, out, error);
+    if (status == VT_OK && !resize_window(context, pixels, window, filter, out)) {
+        status = out_of_memory(pixels, window, error);
+    }
+    return status;
+}
+
+vt_status vt_resize_pack(vt_context *context, const vt_pixels *pixels,
+                         const vt_resize_window *window, vt_filter filter, void *block, size_t room,
+                         vt_error *error)
+{
+    vt_status status = check(context, pixels, window, filter, block, error);
+    if (status != VT_OK) {
+        return status;
+    }
+    const vt_allocator *allocator = vt_context_allocator(context);
+    axis across, down;
+    if (!init_axes(allocator, pixels, window, filter, &across, &down)) {
+        return out_of_memory(pixels, window, error);
+    }
+    packer to = {block, 0, room < UINT32_MAX ? room : UINT32_MAX};
+    if (!pack_window(&to, pixels, window, &across, &down)) {
+        status = vt_error_set(error, VT_ERR_LIMIT, "a picture of %d x %d takes more than %zu bytes",
+                              pixels->width, pixels->height, room);
+    }
+    clear_axis(&across, allocator);
+    clear_axis(&down, allocator);
+    return status;
 }
 
 vt_status vt_resize(vt_context *context, const vt_pixels *pixels, int width, int height,

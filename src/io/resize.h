@@ -22,4 +22,11 @@ vt_status vt_resize_part(vt_context *context, const vt_pixels *pixels,
                          const vt_resize_window *window, vt_filter filter, uint8_t *out,
                          vt_error *error);
 
+/* The same as a job for a device: the samples that the window needs and the weights of both passes,
+ * in a block of at most `room` bytes (io/packed.h), with no more pixels between the passes than fit
+ * there too. Errors: also VT_ERR_LIMIT, when it takes more. */
+vt_status vt_resize_pack(vt_context *context, const vt_pixels *pixels,
+                         const vt_resize_window *window, vt_filter filter, void *block, size_t room,
+                         vt_error *error);
+
 #endif

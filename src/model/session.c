@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "vertebra/session.h"
+#include "model/session.h"
 
 #include <string.h>
 
@@ -311,6 +311,12 @@ static void stage_input(const vt_tensor *in, float *out)
     }
 }
 
+/* The host's copies of a device's outputs are no longer those of the last run. */
+static void forget_outputs(const prepared *p)
+{
+    memset(p->is_fetched, 0, (size_t)p->plan.program.output_count * sizeof *p->is_fetched);
+}
+
 /* The pictures become the input map: from the host, or from the device's own memory. */
 static vt_status bring_input(const vt_session *s, const prepared *p, const vt_tensor *input,
                              vt_error *error)
@@ -322,20 +328,15 @@ static vt_status bring_input(const vt_session *s, const prepared *p, const vt_te
         stage_input(input, p->maps[in.id]);
         return VT_OK;
     }
-    memset(p->is_fetched, 0, (size_t)p->plan.program.output_count * sizeof *p->is_fetched);
+    forget_outputs(p);
     return (s->is_callers ? device->take : device->stage)(s->backend, s->stream, input, map,
                                                           p->maps[in.id], error);
 }
 
-/* What every forward does once its shape is prepared and its stream chosen. */
-static vt_status run_current(vt_session *s, const vt_tensor *input, vt_error *error)
+/* The network on the input that is there. */
+static vt_status run_current(vt_session *s, vt_error *error)
 {
     prepared *p = s->current;
-    s->has_run = false;
-    vt_status status = bring_input(s, p, input, error);
-    if (status != VT_OK) {
-        return status;
-    }
     vt_run run = {.weights = s->model->weights,
                   .maps = p->maps,
                   .scratch = s->arena + p->plan.map_bytes,
@@ -344,24 +345,59 @@ static vt_status run_current(vt_session *s, const vt_tensor *input, vt_error *er
                   .stream = s->stream,
                   .replay = &p->replay};
     double start = vt_now();
-    status = vt_plan_run(&p->plan, s->model->context, &run, error);
+    vt_status status = vt_plan_run(&p->plan, s->model->context, &run, error);
     s->elapsed = vt_now() - start;
     s->has_run = status == VT_OK;
     return status;
 }
 
-vt_status vt_session_forward(vt_session *s, const vt_tensor *input, vt_error *error)
+/* Plans what is new, and turns to the session's own stream. */
+static vt_status begin_own(vt_session *s, int64_t n, int64_t h, int64_t w, vt_error *error)
+{
+    vt_status status = prepare(s, n, h, w, error);
+    if (status == VT_OK && s->backend->device) {
+        s->is_callers = s->is_recorded = false;
+        status = s->backend->device->follow(s->backend, s->stream, NULL, NULL, error);
+    }
+    s->has_run = s->has_run && status != VT_OK;
+    return status;
+}
+
+vt_status vt_session_bring(vt_session *s, const vt_tensor *input, vt_error *error)
 {
     if (!s || !input || !input->data || input->dtype != VT_F32 || input->c != CHANNELS) {
         return vt_error_set(error, VT_ERR_ARGUMENT, "the input must be f32 with %d channels",
                             CHANNELS);
     }
-    vt_status status = prepare(s, input->n, input->h, input->w, error);
-    if (status == VT_OK && s->backend->device) {
-        s->is_callers = s->is_recorded = false;
-        status = s->backend->device->follow(s->backend, s->stream, NULL, NULL, error);
+    vt_status status = begin_own(s, input->n, input->h, input->w, error);
+    return status == VT_OK ? bring_input(s, s->current, input, error) : status;
+}
+
+vt_status vt_session_bring_packed(vt_session *s, const vt_packed_batch *batch, int64_t n, int64_t h,
+                                  int64_t w, vt_error *error)
+{
+    vt_status status = begin_own(s, n, h, w, error);
+    if (status != VT_OK) {
+        return status;
     }
-    return status == VT_OK ? run_current(s, input, error) : status;
+    const prepared *p = s->current;
+    vt_value in = p->plan.program.input;
+    forget_outputs(p);
+    return s->backend->device->stage_pictures(s->backend, s->stream, batch,
+                                              &p->plan.program.maps[in.id], p->maps[in.id], error);
+}
+
+vt_status vt_session_compute(vt_session *s, vt_error *error)
+{
+    double unused;
+    vt_status status = run_current(s, error);
+    return status == VT_OK ? vt_session_elapsed(s, &unused, error) : status;
+}
+
+vt_status vt_session_forward(vt_session *s, const vt_tensor *input, vt_error *error)
+{
+    vt_status status = vt_session_bring(s, input, error);
+    return status == VT_OK ? run_current(s, error) : status;
 }
 
 static vt_status not_a_gpu(vt_error *error)
@@ -412,7 +448,9 @@ vt_status vt_session_forward_cuda(vt_session *s, const vt_tensor *input, struct 
     }
     s->is_callers = true;
     s->is_recorded = capturing;
-    return run_current(s, input, error);
+    s->has_run = false;
+    status = bring_input(s, s->current, input, error);
+    return status == VT_OK ? run_current(s, error) : status;
 }
 
 vt_status vt_session_elapsed(const vt_session *s, double *seconds, vt_error *error)

@@ -67,6 +67,7 @@ typedef struct vt_impl {
 } vt_impl;
 
 struct vt_plan;
+struct vt_packed_batch; /* see io/packed.h */
 
 /* What a device adds whose memory the host cannot address. All pointers to weights, maps and
  * scratch are then device pointers. */
@@ -82,7 +83,8 @@ typedef struct vt_device_ops {
      * is prepared may be enqueued. */
     vt_status (*follow)(const vt_backend *backend, void *stream, void *const *callers,
                         bool *capturing, vt_error *error);
-    /* The caller's pictures (host memory, any strides) into the input map. */
+    /* The caller's pictures (host memory, any strides) into the input map. They have been read when
+     * it returns, and memory of host_alloc has then also arrived. */
     vt_status (*stage)(const vt_backend *backend, void *stream, const vt_tensor *input,
                        const vt_map *map, void *dst, vt_error *error);
     /* The same from the device's own memory, f32 or the map's type; does not wait. */
@@ -102,6 +104,14 @@ typedef struct vt_device_ops {
     /* What the driver counts as free and as all, in bytes. */
     vt_status (*memory)(const vt_backend *backend, size_t *free_bytes, size_t *total_bytes,
                         vt_error *error);
+    /* Host memory that every device of this kind copies from at its full speed, or NULL. */
+    void *(*host_alloc)(const vt_backend *backend, size_t bytes);
+    void (*host_release)(const vt_backend *backend, void *pointer);
+    /* Resizes, crops and normalises packed pictures into the first of the input map, the same bits
+     * as vt_preprocess_run's in the map's type; the others become zero. Waits until it is done. */
+    vt_status (*stage_pictures)(const vt_backend *backend, void *stream,
+                                const struct vt_packed_batch *batch, const vt_map *map, void *dst,
+                                vt_error *error);
 } vt_device_ops;
 
 struct vt_backend {

@@ -1,10 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Workers load pictures into a ring of batches; one consumer per model takes whole batches from it
- * in order and runs the network. A picture's place follows from its number alone: batch i / batch,
- * row i % batch, ring slot (i / batch) % slots.
+/* Workers load pictures into a ring of batches; consumers take whole batches from it in order and
+ * run the network. A picture's place follows from its number alone: batch i / batch, row i % batch,
+ * ring slot (i / batch) % slots.
  *
  * Nobody can wait for ever: workers take pictures in order, so all pictures of the oldest batch
- * that is not yet run are with workers that have their slot, and that batch becomes full. */
+ * that is not yet run are with workers that have their slot, and that batch becomes full.
+ *
+ * A model on a device has two consumers, each with a session: while the network runs for one of
+ * them, the other brings its pictures (from pinned memory, or the device prepares them) and judges
+ * its logits. So copies need not be short, only shorter than the network: f32 takes 0.6 MB a
+ * picture of 224 x 224, which PCIe carries at 80,000 a second, and smaller types would cost the
+ * workers a conversion. A lock lets one network run at a time, so that the time of each is its own.
+ *
+ * A device also runs every batch at its full size, the last one too: it may have other kernels for
+ * fewer pictures, and then a picture's logits would depend on how many there are. */
 #include "vertebra/evaluate.h"
 
 #include <errno.h>
@@ -15,17 +24,25 @@
 #include "core/checked.h"
 #include "core/clock.h"
 #include "core/context.h"
+#include "io/packed.h"
 #include "model/model.h"
+#include "model/session.h"
 #include "tasks/score.h"
-#include "vertebra/session.h"
 
 enum { DEFAULT_BATCH = 16, MAX_WORKERS = 256, MAX_MODELS = 64, REPORT_MS = 100 };
+enum { LOADED = -1 }; /* a record's `found` between loading and judging */
 
 typedef struct slot {
-    int64_t batch;  /* the one that it holds or waits for */
-    int64_t filled; /* pictures of it that are loaded, or have failed */
-    float *pictures;
+    int64_t batch;     /* the one that it holds or waits for */
+    int64_t filled;    /* pictures of it that are loaded, or have failed */
+    uint8_t *pictures; /* f32 [batch, 3, height, width], or packed for the device */
 } slot;
+
+/* A model's turn: the network of one consumer at a time. */
+typedef struct turn {
+    pthread_mutex_t lock;
+    double seconds;
+} turn;
 
 typedef struct pipeline {
     const vt_model *const *models;
@@ -33,15 +50,19 @@ typedef struct pipeline {
     vt_evaluate_settings settings;
     vt_evaluate_record *records;
     const vt_allocator *allocator;
-    int model_count, slot_count;
+    int model_count, consumer_count, slot_count;
     int64_t batches;
-    size_t picture_floats;
+    size_t picture_bytes;
     slot *slots;
+    turn turns[MAX_MODELS];
+    const vt_backend *device; /* of one of the models that has one: slots lie in its host memory */
+    vt_packing packing;       /* where devices prepare the pictures */
+    vt_context *packer;       /* of one thread, for what is too large for them; NULL: `load` */
 
     pthread_mutex_t lock; /* of everything below, and of the slots' numbers */
     pthread_cond_t changed;
     int64_t next_picture, next_batch, done;
-    int running; /* consumers */
+    int running, warming; /* consumers */
     bool stop;
     vt_status status;
     vt_error error;
@@ -52,6 +73,7 @@ typedef struct pipeline {
 typedef struct consumer {
     pipeline *p;
     const vt_model *model;
+    turn *turn;
     vt_session *session;
     float *row; /* logits of the classes that compete, or NULL: all do */
 } consumer;
@@ -90,7 +112,7 @@ static int64_t batch_size(const pipeline *p, int64_t batch)
 }
 
 /* The next picture and where it goes, once there is room; -1: no more. */
-static int64_t take_picture(pipeline *p, float **out)
+static int64_t take_picture(pipeline *p, uint8_t **out)
 {
     pthread_mutex_lock(&p->lock);
     int64_t i = p->stop || p->next_picture == p->source->count ? -1 : p->next_picture++;
@@ -100,27 +122,52 @@ static int64_t take_picture(pipeline *p, float **out)
             pthread_cond_wait(&p->changed, &p->lock);
         }
         i = p->stop ? -1 : i;
-        *out = s->pictures + (size_t)(i < 0 ? 0 : i % p->settings.batch) * p->picture_floats;
+        *out = s->pictures + (size_t)(i < 0 ? 0 : i % p->settings.batch) * p->picture_bytes;
     }
     pthread_mutex_unlock(&p->lock);
     return i;
+}
+
+/* Fills a picture's place. One that fails leaves something there too: the batch runs all the same.
+ */
+static vt_status load_picture(pipeline *p, int64_t i, uint8_t *out, vt_error *error)
+{
+    const vt_evaluate_source *s = p->source;
+    vt_status status;
+    if (!p->packer) {
+        status = s->load(s->user, i, (float *)(void *)out, error);
+        if (status != VT_OK) {
+            memset(out, 0, p->picture_bytes);
+        }
+        return status;
+    }
+    vt_pixels pixels = {0};
+    status = s->decode(s->user, i, &pixels, error);
+    if (status != VT_OK) {
+        vt_pack_nothing(out);
+        return status;
+    }
+    status = vt_pack_picture(p->packer, s->preprocess, &p->packing, &pixels, out, error);
+    if (s->release) {
+        s->release(s->user, &pixels);
+    }
+    return status;
 }
 
 static void *work(void *user)
 {
     pipeline *p = user;
     double seconds = 0;
-    float *out = NULL;
+    uint8_t *out = NULL;
     for (int64_t i; (i = take_picture(p, &out)) >= 0;) {
         vt_error error = {0};
         double start = vt_now();
-        vt_status status = p->source->load(p->source->user, i, out, &error);
+        vt_status status = load_picture(p, i, out, &error);
         seconds += vt_now() - start;
-        if (status != VT_OK) {
-            memset(out, 0, p->picture_floats * sizeof *out); /* the batch runs all the same */
-            picture_failed(p, i, status, &error);
+        if (status == VT_OK) {
+            p->records[i].found = LOADED;
         } else {
-            p->records[i].status = VT_OK;
+            picture_failed(p, i, status, &error);
         }
         pthread_mutex_lock(&p->lock);
         slot *s = &p->slots[i / p->settings.batch % p->slot_count];
@@ -158,72 +205,119 @@ static void judge(consumer *c, int64_t i, const float *logits)
 {
     pipeline *p = c->p;
     vt_evaluate_record *record = &p->records[i];
-    if (record->status == VT_OK) {
+    if (record->found == LOADED) {
         vt_error error = {0};
         vt_status status = vt_score(record, logits, vt_model_classes(c->model), p->settings.classes,
                                     p->settings.class_count, c->row, &error);
+        record->status = status;
         if (status != VT_OK) {
             picture_failed(p, i, status, &error);
         }
     }
 }
 
+static bool has_device(const vt_model *model)
+{
+    return vt_context_backend(model->context)->device != NULL;
+}
+
+/* The first `n` pictures of a slot become the session's input. */
+static vt_status bring(consumer *c, const slot *s, int64_t n, vt_error *error)
+{
+    const pipeline *p = c->p;
+    const int64_t h = p->source->height, w = p->source->width, whole = p->settings.batch;
+    if (p->packer) {
+        const vt_packed_batch batch = {&p->packing, s->pictures, n};
+        return vt_session_bring_packed(c->session, &batch, whole, h, w, error);
+    }
+    if (has_device(c->model)) {
+        memset(s->pictures + (size_t)n * p->picture_bytes, 0,
+               (size_t)(whole - n) * p->picture_bytes);
+        n = whole;
+    }
+    vt_tensor in = vt_tensor_nchw(s->pictures, VT_F32, n, 3, h, w);
+    return vt_session_bring(c->session, &in, error);
+}
+
+static vt_status compute(consumer *c, vt_error *error)
+{
+    pthread_mutex_lock(&c->turn->lock);
+    double start = vt_now();
+    vt_status status = vt_session_compute(c->session, error);
+    c->turn->seconds += vt_now() - start;
+    pthread_mutex_unlock(&c->turn->lock);
+    return status;
+}
+
+/* The slot is free for a later batch. */
+static void release(pipeline *p, slot *s)
+{
+    pthread_mutex_lock(&p->lock);
+    s->batch += p->slot_count;
+    s->filled = 0;
+    pthread_cond_broadcast(&p->changed);
+    pthread_mutex_unlock(&p->lock);
+}
+
 /* One forward and the records of its pictures. Where no picture could be loaded there is nothing to
  * run. */
-static vt_status run_batch(consumer *c, const slot *s, double *seconds, vt_error *error)
+static vt_status run_batch(consumer *c, slot *s, vt_error *error)
 {
     pipeline *p = c->p;
     int64_t first = s->batch * p->settings.batch, n = batch_size(p, s->batch), good = 0;
     for (int64_t i = 0; i < n; i++) {
-        good += p->records[first + i].status == VT_OK;
+        good += p->records[first + i].found == LOADED;
     }
-    if (!good) {
-        return VT_OK;
+    vt_status status = good ? bring(c, s, n, error) : VT_OK;
+    release(p, s);
+    if (status == VT_OK && good) {
+        vt_tensor logits;
+        status = compute(c, error);
+        if (status == VT_OK) {
+            status = vt_session_output(c->session, "logits", &logits, error);
+        }
+        for (int64_t i = 0; status == VT_OK && i < n; i++) {
+            judge(c, first + i, (const float *)logits.data + i * logits.c);
+        }
     }
-    vt_tensor in = vt_tensor_nchw(s->pictures, VT_F32, n, 3, p->source->height, p->source->width);
-    vt_tensor logits;
-    double start = vt_now();
-    vt_status status = vt_session_forward(c->session, &in, error);
     if (status == VT_OK) {
-        status = vt_session_output(c->session, "logits", &logits, error);
-    }
-    *seconds += vt_now() - start;
-    for (int64_t i = 0; status == VT_OK && i < n; i++) {
-        judge(c, first + i, (const float *)logits.data + i * logits.c);
+        pthread_mutex_lock(&p->lock);
+        p->done += n;
+        pthread_mutex_unlock(&p->lock);
     }
     return status;
 }
 
-/* A batch that did not get through has no records. */
-static void forget_batch(const pipeline *p, const slot *s)
+/* The first forward of a session on a device loads kernels, times products and records a graph,
+ * which is no part of the pictures' time. The first slot is still blank. */
+static vt_status warm_up(consumer *c, vt_error *error)
 {
-    for (int64_t i = 0; i < batch_size(p, s->batch); i++) {
-        vt_evaluate_record *record = &p->records[s->batch * p->settings.batch + i];
-        record->status = record->status == VT_OK ? VT_ERR_CANCELLED : record->status;
+    pipeline *p = c->p;
+    vt_status status = VT_OK;
+    if (has_device(c->model)) {
+        status = bring(c, &p->slots[0], p->settings.batch, error);
+        status = status == VT_OK ? vt_session_compute(c->session, error) : status;
     }
+    pthread_mutex_lock(&p->lock);
+    p->warming--;
+    pthread_cond_broadcast(&p->changed);
+    pthread_mutex_unlock(&p->lock);
+    return status;
 }
 
 static void *consume(void *user)
 {
     consumer *c = user;
     pipeline *p = c->p;
-    double seconds = 0;
-    for (slot *s; (s = take_batch(p));) {
-        vt_error error = {0};
-        vt_status status = run_batch(c, s, &seconds, &error);
-        if (status != VT_OK) {
-            stop(p, status, &error);
-            break;
-        }
-        pthread_mutex_lock(&p->lock);
-        p->done += batch_size(p, s->batch);
-        s->batch += p->slot_count;
-        s->filled = 0;
-        pthread_cond_broadcast(&p->changed);
-        pthread_mutex_unlock(&p->lock);
+    vt_error error = {0};
+    vt_status status = warm_up(c, &error);
+    for (slot *s; status == VT_OK && (s = take_batch(p));) {
+        status = run_batch(c, s, &error);
+    }
+    if (status != VT_OK) {
+        stop(p, status, &error);
     }
     pthread_mutex_lock(&p->lock);
-    p->times.network += seconds;
     p->running--;
     pthread_cond_broadcast(&p->changed);
     pthread_mutex_unlock(&p->lock);
@@ -233,12 +327,35 @@ static void *consume(void *user)
 /* ---- setting up ------------------------------------------------------------------------------ */
 
 /* The one place where batch buffers come from. */
-static float *alloc_pictures(const pipeline *p)
+static uint8_t *alloc_pictures(const pipeline *p)
 {
     size_t bytes;
-    return vt_mul_size((size_t)p->settings.batch, p->picture_floats * sizeof(float), &bytes)
-               ? vt_alloc(p->allocator, bytes)
-               : NULL;
+    if (!vt_mul_size((size_t)p->settings.batch, p->picture_bytes, &bytes)) {
+        return NULL;
+    }
+    return p->device ? p->device->device->host_alloc(p->device, bytes)
+                     : vt_alloc(p->allocator, bytes);
+}
+
+static void free_pictures(const pipeline *p, uint8_t *pictures)
+{
+    if (p->device && pictures) {
+        p->device->device->host_release(p->device, pictures);
+    } else {
+        vt_free(p->allocator, pictures);
+    }
+}
+
+/* What a device's first forward sees. */
+static void blank(const pipeline *p, uint8_t *pictures)
+{
+    for (int i = 0; i < p->settings.batch; i++, pictures += p->picture_bytes) {
+        if (p->packer) {
+            vt_pack_nothing(pictures);
+        } else {
+            memset(pictures, 0, p->picture_bytes);
+        }
+    }
 }
 
 static vt_status check_labels(const pipeline *p, vt_error *error)
@@ -266,6 +383,25 @@ static vt_status check_labels(const pipeline *p, vt_error *error)
     return VT_OK;
 }
 
+static vt_status check_preprocess(const pipeline *p, vt_error *error)
+{
+    const vt_evaluate_source *s = p->source;
+    if (s->preprocess->height != s->height || s->preprocess->width != s->width) {
+        return vt_error_set(error, VT_ERR_ARGUMENT,
+                            "evaluate: pictures of %d x %d, prepared as %d x %d", s->width,
+                            s->height, s->preprocess->width, s->preprocess->height);
+    }
+    for (int i = 0; i < p->model_count; i++) {
+        if (!has_device(p->models[i])) {
+            return vt_error_set(error, VT_ERR_UNSUPPORTED,
+                                "evaluate: only a GPU can prepare pictures itself, and a model's "
+                                "device is '%s'",
+                                vt_context_backend(p->models[i]->context)->name);
+        }
+    }
+    return VT_OK;
+}
+
 static vt_status check(const pipeline *p, vt_error *error)
 {
     const vt_evaluate_source *s = p->source;
@@ -276,7 +412,8 @@ static vt_status check(const pipeline *p, vt_error *error)
                                 "evaluate: the models have no head, or not the same one");
         }
     }
-    if (s->count < 0 || s->height < 1 || s->width < 1 || !s->load || (s->count && !p->records)) {
+    const bool can_load = s->preprocess ? s->decode != NULL : s->load != NULL;
+    if (s->count < 0 || s->height < 1 || s->width < 1 || !can_load || (s->count && !p->records)) {
         return vt_error_set(error, VT_ERR_ARGUMENT, "evaluate: %lld pictures of %d x %d",
                             (long long)s->count, s->width, s->height);
     }
@@ -286,49 +423,86 @@ static vt_status check(const pipeline *p, vt_error *error)
             error, VT_ERR_ARGUMENT, "evaluate: batch %d, %d workers (at most %d), %d classes",
             p->settings.batch, p->settings.workers, MAX_WORKERS, p->settings.class_count);
     }
-    return check_labels(p, error);
+    vt_status status = s->preprocess ? check_preprocess(p, error) : VT_OK;
+    return status == VT_OK ? check_labels(p, error) : status;
+}
+
+/* How much room a picture takes, and who fills it. */
+static vt_status size_pictures(pipeline *p, vt_error *error)
+{
+    const vt_evaluate_source *s = p->source;
+    if (!s->preprocess) {
+        size_t area, floats;
+        bool fits = vt_mul_size((size_t)s->height, (size_t)s->width, &area) &&
+                    vt_mul_size(area, 3, &floats) &&
+                    vt_mul_size(floats, sizeof(float), &p->picture_bytes);
+        return fits ? VT_OK
+                    : vt_error_set(error, VT_ERR_MEMORY, "evaluate: pictures of %d x %d", s->width,
+                                   s->height);
+    }
+    vt_context_settings settings = vt_context_settings_default();
+    settings.threads = 1;
+    settings.allocator = *p->allocator;
+    vt_status status = vt_packing_init(&p->packing, s->preprocess, error);
+    p->picture_bytes = p->packing.room;
+    return status == VT_OK ? vt_context_create(&p->packer, &settings, error) : status;
 }
 
 static vt_status make_slots(pipeline *p, vt_error *error)
 {
-    size_t area, floats;
-    bool fits = vt_mul_size((size_t)p->source->height, (size_t)p->source->width, &area) &&
-                vt_mul_size(area, 3, &floats) && floats < SIZE_MAX / sizeof(float);
-    p->picture_floats = fits ? floats : 0;
-    p->slots = fits ? vt_alloc_zero(p->allocator, (size_t)p->slot_count, sizeof *p->slots) : NULL;
+    vt_status status = size_pictures(p, error);
+    if (status != VT_OK) {
+        return status;
+    }
+    p->slots = vt_alloc_zero(p->allocator, (size_t)p->slot_count, sizeof *p->slots);
+    bool fits = p->slots != NULL;
     for (int i = 0; p->slots && i < p->slot_count; i++) {
         p->slots[i].batch = i;
-        p->slots[i].pictures = alloc_pictures(p);
+        p->slots[i].pictures = fits ? alloc_pictures(p) : NULL;
         fits = fits && p->slots[i].pictures;
     }
-    return fits && p->slots ? VT_OK
-                            : vt_error_set(error, VT_ERR_MEMORY,
-                                           "evaluate: out of memory for batches of %d pictures",
-                                           p->settings.batch);
+    if (fits && p->device) {
+        blank(p, p->slots[0].pictures);
+    }
+    return fits ? VT_OK
+                : vt_error_set(error, VT_ERR_MEMORY,
+                               "evaluate: out of memory for batches of %d pictures",
+                               p->settings.batch);
 }
 
 static void free_slots(pipeline *p)
 {
     for (int i = 0; p->slots && i < p->slot_count; i++) {
-        vt_free(p->allocator, p->slots[i].pictures);
+        free_pictures(p, p->slots[i].pictures);
     }
     vt_free(p->allocator, p->slots);
+    vt_context_destroy(&p->packer);
 }
 
-static vt_status open_consumers(pipeline *p, consumer *consumers, vt_error *error)
+static vt_status open_consumer(consumer *c, vt_error *error)
 {
     static const char *const outputs[] = {"logits"};
     const vt_session_settings settings = {.outputs = outputs, .output_count = 1};
+    const pipeline *p = c->p;
+    vt_status status = vt_session_create(&c->session, c->model, &settings, error);
+    if (status == VT_OK && p->settings.classes) {
+        c->row = vt_alloc(p->allocator, (size_t)p->settings.class_count * sizeof(float));
+        status = c->row ? VT_OK : vt_error_set(error, VT_ERR_MEMORY, "evaluate: out of memory");
+    }
+    return status;
+}
+
+/* The second of a device comes after the first of all models. */
+static vt_status open_consumers(pipeline *p, consumer *consumers, vt_error *error)
+{
     vt_status status = VT_OK;
-    for (int i = 0; i < p->model_count && status == VT_OK; i++) {
-        consumers[i] = (consumer){.p = p, .model = p->models[i]};
-        status = vt_session_create(&consumers[i].session, p->models[i], &settings, error);
-        if (status == VT_OK && p->settings.classes) {
-            consumers[i].row =
-                vt_alloc(p->allocator, (size_t)p->settings.class_count * sizeof(float));
-            status = consumers[i].row
-                         ? VT_OK
-                         : vt_error_set(error, VT_ERR_MEMORY, "evaluate: out of memory");
+    int count = 0;
+    for (int i = 0; i < 2 * p->model_count && status == VT_OK; i++) {
+        const int m = i % p->model_count;
+        if (i == m || has_device(p->models[m])) {
+            consumer *c = &consumers[count++];
+            *c = (consumer){.p = p, .model = p->models[m], .turn = &p->turns[m]};
+            status = open_consumer(c, error);
         }
     }
     return status;
@@ -336,7 +510,7 @@ static vt_status open_consumers(pipeline *p, consumer *consumers, vt_error *erro
 
 static void close_consumers(pipeline *p, consumer *consumers)
 {
-    for (int i = 0; i < p->model_count; i++) {
+    for (int i = 0; i < p->consumer_count; i++) {
         vt_session_destroy(&consumers[i].session);
         vt_free(p->allocator, consumers[i].row);
     }
@@ -378,25 +552,41 @@ static void watch(pipeline *p)
     pthread_mutex_unlock(&p->lock);
 }
 
-/* Starts everybody, waits for everybody. */
-static void run_threads(pipeline *p, consumer *consumers, pthread_t *threads)
+/* Starts threads[from] to threads[to - 1]; how many there are then. */
+static int start_threads(pipeline *p, consumer *consumers, pthread_t *threads, int from, int to)
 {
     static const vt_error none = {VT_ERR_LIMIT, "evaluate: a thread cannot be started"};
-    int count = 0, wanted = p->model_count + p->settings.workers;
-    double begin = vt_now();
-    for (; count < wanted; count++) {
-        bool first = count < p->model_count;
+    for (int i = from; i < to; i++) {
+        bool first = i < p->consumer_count;
         pthread_mutex_lock(&p->lock);
         p->running += first;
+        p->warming += first;
         pthread_mutex_unlock(&p->lock);
-        if (!start(&threads[count], first ? consume : work,
-                   first ? (void *)&consumers[count] : (void *)p)) {
+        if (!start(&threads[i], first ? consume : work,
+                   first ? (void *)&consumers[i] : (void *)p)) {
             pthread_mutex_lock(&p->lock);
             p->running -= first;
+            p->warming -= first;
             pthread_mutex_unlock(&p->lock);
             stop(p, VT_ERR_LIMIT, &none);
-            break;
+            return i;
         }
+    }
+    return to;
+}
+
+/* Starts everybody, waits for everybody. Loading begins when the consumers are warm. */
+static void run_threads(pipeline *p, consumer *consumers, pthread_t *threads)
+{
+    int consuming = start_threads(p, consumers, threads, 0, p->consumer_count), count = consuming;
+    pthread_mutex_lock(&p->lock);
+    while (p->warming > 0) {
+        pthread_cond_wait(&p->changed, &p->lock);
+    }
+    pthread_mutex_unlock(&p->lock);
+    double begin = vt_now();
+    if (consuming == p->consumer_count) {
+        count = start_threads(p, consumers, threads, consuming, consuming + p->settings.workers);
     }
     watch(p);
     for (int i = 0; i < count; i++) {
@@ -405,23 +595,16 @@ static void run_threads(pipeline *p, consumer *consumers, pthread_t *threads)
     p->times.whole = vt_now() - begin;
     p->times.workers = p->settings.workers;
     p->times.models = p->model_count;
-}
-
-/* After a stop, pictures that were loaded but not run have no record. */
-static void forget_unfinished(const pipeline *p)
-{
-    for (int i = 0; i < p->slot_count; i++) {
-        if (p->slots[i].batch < p->batches) {
-            forget_batch(p, &p->slots[i]);
-        }
+    for (int i = 0; i < p->model_count; i++) {
+        p->times.network += p->turns[i].seconds;
     }
 }
 
 static vt_status run(pipeline *p, vt_error *error)
 {
-    int wanted = p->model_count + p->settings.workers;
+    int wanted = p->consumer_count + p->settings.workers;
     pthread_t *threads = vt_alloc_zero(p->allocator, (size_t)wanted, sizeof *threads);
-    consumer *consumers = vt_alloc_zero(p->allocator, (size_t)p->model_count, sizeof *consumers);
+    consumer *consumers = vt_alloc_zero(p->allocator, (size_t)p->consumer_count, sizeof *consumers);
     vt_status status = threads && consumers
                            ? make_slots(p, error)
                            : vt_error_set(error, VT_ERR_MEMORY, "evaluate: out of memory");
@@ -432,7 +615,6 @@ static vt_status run(pipeline *p, vt_error *error)
         run_threads(p, consumers, threads);
         status = p->status;
         if (p->stop) {
-            forget_unfinished(p);
             (void)vt_error_set(error, status, "%s", p->error.message);
         }
     }
@@ -443,6 +625,15 @@ static vt_status run(pipeline *p, vt_error *error)
     vt_free(p->allocator, consumers);
     vt_free(p->allocator, threads);
     return status;
+}
+
+static void find_devices(pipeline *p)
+{
+    for (int i = 0; i < p->model_count; i++) {
+        bool device = has_device(p->models[i]);
+        p->consumer_count += device ? 2 : 1;
+        p->device = device ? vt_context_backend(p->models[i]->context) : p->device;
+    }
 }
 
 vt_status vt_evaluate(const vt_model *const *models, int model_count,
@@ -467,6 +658,7 @@ vt_status vt_evaluate(const vt_model *const *models, int model_count,
         return status;
     }
     p.batches = vt_div_up(source->count, p.settings.batch);
+    find_devices(&p);
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -474,10 +666,16 @@ vt_status vt_evaluate(const vt_model *const *models, int model_count,
     pthread_condattr_destroy(&monotonic);
     pthread_mutex_init(&p.lock, NULL);
     pthread_mutex_init(&p.report, NULL);
+    for (int i = 0; i < model_count; i++) {
+        pthread_mutex_init(&p.turns[i].lock, NULL);
+    }
     status = source->count ? run(&p, error) : VT_OK;
     pthread_cond_destroy(&p.changed);
     pthread_mutex_destroy(&p.report);
     pthread_mutex_destroy(&p.lock);
+    for (int i = 0; i < model_count; i++) {
+        pthread_mutex_destroy(&p.turns[i].lock);
+    }
     if (times) {
         *times = p.times;
     }

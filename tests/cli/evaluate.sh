@@ -38,6 +38,9 @@ for shard in 0/2 3/2 1 1/ /2 1/0 x/2 -1/2 1/2/3 ''; do
     misused "--shard '$shard'" '--shard .*: want I/N' "$evaluate" --shard "$shard" val
 done
 misused '--exif turn' '--exif turn: want apply or ignore' "$evaluate" --exif turn val
+misused '--preprocess tpu' '--preprocess tpu: want cpu or gpu' "$evaluate" --preprocess tpu val
+misused '--preprocess gpu without a GPU' "--preprocess gpu wants --device cuda, not 'cpu'" \
+    "$evaluate" $golden --preprocess gpu val
 misused '--merge alone' 'give the JSON files' "$evaluate" --merge
 fails '--shard auto outside a cluster' 'no variables of a Slurm array or of MPI' \
     env -u SLURM_ARRAY_TASK_ID -u SLURM_PROCID "$evaluate" --shard auto val
@@ -76,7 +79,7 @@ is 'the class that classify finds' "$("$tmp/json" top.0.index <out)" \
     "$("$tmp/json" records.1.5.0.0 <all.json)"
 figures all.json >want
 for how in '--batch 1' '--batch 4 --workers 3' '--device cpu,cpu' '--device cpu,cpu,cpu --batch 2' \
-    '--threads 2'; do
+    '--threads 2 --preprocess cpu'; do
     works "$how" '^top-1' "$evaluate" $golden $how --json one.json --csv one.csv val
     figures one.json >got
     same "$how: the same figures" got want

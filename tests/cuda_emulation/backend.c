@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The device "cuda" with emulated kernels: src/cuda/ops.c as it is, the memory of the GPU is the
- * host's. Kinds that need cuBLASLt, cuDNN or sm_90a are missing. */
+ * host's. Kinds that need cuBLASLt, cuDNN or sm_90a are missing; on "cuda:1" linear maps are the
+ * reference's, in f32, so that whole networks run. */
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/half.h"
 #include "cuda/cuda.h"
+#include "ops/plan.h"
 
 void vt_cuda_note(const vt_exec *exec, const vt_record *record, cudaError_t code)
 {
@@ -16,11 +19,78 @@ void vt_cuda_note(const vt_exec *exec, const vt_record *record, cudaError_t code
     }
 }
 
+/* ---- what src/cuda/pictures.c asks of CUDA --------------------------------------------------- */
+
+cudaError_t cudaMalloc(void **pointer, size_t bytes)
+{
+    *pointer = NULL;
+    return posix_memalign(pointer, 256, bytes ? bytes : 1) == 0 ? cudaSuccess
+                                                                : cudaErrorMemoryAllocation;
+}
+
+cudaError_t cudaFree(void *pointer)
+{
+    free(pointer);
+    return cudaSuccess;
+}
+
+cudaError_t cudaHostAlloc(void **pointer, size_t bytes, unsigned flags)
+{
+    return flags == cudaHostAllocPortable ? cudaMalloc(pointer, bytes) : cudaErrorInvalidValue;
+}
+
+cudaError_t cudaFreeHost(void *pointer)
+{
+    return cudaFree(pointer);
+}
+
+cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind,
+                            cudaStream_t stream)
+{
+    (void)kind, (void)stream;
+    memcpy(dst, src, bytes);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void *dst, int value, size_t bytes, cudaStream_t stream)
+{
+    (void)stream;
+    memset(dst, value, bytes);
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream)
+{
+    (void)stream;
+    return cudaSuccess;
+}
+
+vt_cuda_scope vt_cuda_enter(const vt_backend *backend)
+{
+    (void)backend;
+    return (vt_cuda_scope){0};
+}
+
+void vt_cuda_leave(vt_cuda_scope scope)
+{
+    (void)scope;
+}
+
+vt_status vt_cuda_check(const vt_backend *backend, cudaError_t code, const char *what,
+                        vt_error *error)
+{
+    return code == cudaSuccess ? VT_OK
+                               : vt_error_set(error, VT_ERR_DEVICE, "%s: %s: error %d",
+                                              backend->name, what, (int)code);
+}
+
+/* ---- the device ------------------------------------------------------------------------------ */
+
 static void *device_alloc(const vt_backend *backend, size_t bytes)
 {
     (void)backend;
     void *p = NULL;
-    return posix_memalign(&p, 256, bytes ? bytes : 1) == 0 ? p : NULL;
+    return cudaMalloc(&p, bytes) == cudaSuccess ? p : NULL;
 }
 
 static void device_release(const vt_backend *backend, void *pointer)
@@ -39,8 +109,19 @@ static vt_status open_stream(const vt_backend *backend, void **stream, vt_error 
 static void close_stream(const vt_backend *backend, void *stream)
 {
     (void)backend;
+    free(((vt_cuda_stream *)stream)->staging);
     free(stream);
 }
+
+static vt_status follow(const vt_backend *backend, void *stream, void *const *callers,
+                        bool *capturing, vt_error *error)
+{
+    (void)backend, (void)stream, (void)capturing;
+    return callers ? vt_error_set(error, VT_ERR_UNSUPPORTED, "no streams in the emulation") : VT_OK;
+}
+
+/* The emulator runs one kernel at a time. */
+static pthread_mutex_t one_kernel = PTHREAD_MUTEX_INITIALIZER;
 
 static size_t map_bytes(const vt_map *map)
 {
@@ -48,20 +129,62 @@ static size_t map_bytes(const vt_map *map)
     return (size_t)(s.n * s.h * s.w * s.c) * vt_dtype_size(map->dtype);
 }
 
-/* Dense pictures in the map's type only; the same for maps on their way back. */
+/* What lies as in the map is copied, for speed; NCHW goes through the kernel. */
 static vt_status stage(const vt_backend *backend, void *stream, const vt_tensor *input,
                        const vt_map *map, void *dst, vt_error *error)
 {
-    (void)backend, (void)stream, (void)error;
-    memcpy(dst, input->data, map_bytes(map));
-    return VT_OK;
+    (void)stream;
+    if (map->dtype == VT_F32 && (map->shape.c == 1 || input->stride_c == 1)) {
+        memcpy(dst, input->data, map_bytes(map));
+        return VT_OK;
+    }
+    const vt_cuda_layout layout = {input->data,     dst,
+                                   map->dtype,      map->shape,
+                                   input->stride_n, input->stride_h,
+                                   input->stride_w, input->stride_c,
+                                   VT_F32};
+    pthread_mutex_lock(&one_kernel);
+    cudaError_t code = vt_cuda_to_nhwc(&layout, NULL);
+    pthread_mutex_unlock(&one_kernel);
+    return vt_cuda_check(backend, code, "copying the input", error);
 }
 
+static vt_status stage_pictures(const vt_backend *backend, void *stream,
+                                const struct vt_packed_batch *batch, const vt_map *map, void *dst,
+                                vt_error *error)
+{
+    pthread_mutex_lock(&one_kernel);
+    vt_status status = vt_cuda_stage_pictures(backend, stream, batch, map, dst, error);
+    pthread_mutex_unlock(&one_kernel);
+    return status;
+}
+
+/* Maps in f32, as they lie. */
 static vt_status fetch(const vt_backend *backend, void *stream, const vt_map *map, const void *src,
                        float *dst, vt_error *error)
 {
     (void)backend, (void)stream, (void)error;
     memcpy(dst, src, map_bytes(map));
+    return VT_OK;
+}
+
+static vt_status run(const vt_backend *backend, const struct vt_plan *plan, vt_exec *exec,
+                     void **replay, vt_error *error)
+{
+    (void)backend, (void)replay, (void)error;
+    pthread_mutex_lock(&one_kernel);
+    for (size_t i = 0; i < plan->program.record_count && exec->status == VT_OK; i++) {
+        exec->choice = plan->choices[i];
+        plan->impls[i]->run(exec, &plan->program.records[i]);
+    }
+    pthread_mutex_unlock(&one_kernel);
+    return exec->status;
+}
+
+static vt_status elapsed(const vt_backend *backend, void *stream, double *seconds, vt_error *error)
+{
+    (void)backend, (void)stream, (void)error;
+    *seconds = 0;
     return VT_OK;
 }
 
@@ -90,8 +213,14 @@ static const vt_device_ops device_ops = {.alloc = device_alloc,
                                          .release = device_release,
                                          .open = open_stream,
                                          .close = close_stream,
+                                         .follow = follow,
                                          .stage = stage,
-                                         .fetch = fetch};
+                                         .fetch = fetch,
+                                         .run = run,
+                                         .elapsed = elapsed,
+                                         .host_alloc = vt_cuda_host_alloc,
+                                         .host_release = vt_cuda_host_release,
+                                         .stage_pictures = stage_pictures};
 static const vt_backend emulated = {
     .name = "cuda (emulated on the processor)",
     .impls = {[VT_OP_CONV2D] = IMPLS(&vt_impl_cuda_conv2d),
@@ -114,10 +243,19 @@ static const vt_backend emulated = {
     .device = &device_ops,
     .destroy = destroy};
 
+static const char *refuse_half(vt_dtype dtype)
+{
+    return dtype == VT_F32 ? NULL : "the emulation runs networks in f32";
+}
+
 vt_status vt_backend_cuda(const vt_backend **backend, const char *device,
                           const vt_allocator *allocator, vt_error *error)
 {
-    (void)device, (void)allocator, (void)error;
-    *backend = &emulated;
+    static vt_backend with_linear;
+    (void)allocator, (void)error;
+    with_linear = emulated;
+    with_linear.impls[VT_OP_LINEAR] = vt_backend_ref.impls[VT_OP_LINEAR];
+    with_linear.refuse_dtype = refuse_half;
+    *backend = strcmp(device, "cuda:1") == 0 ? &with_linear : &emulated;
     return VT_OK;
 }

@@ -8,7 +8,8 @@
 typedef enum cudaError_t {
     cudaSuccess,
     cudaErrorInvalidValue,
-    cudaErrorInvalidConfiguration
+    cudaErrorInvalidConfiguration,
+    cudaErrorMemoryAllocation
 } cudaError_t;
 typedef struct CUstream_st *cudaStream_t;
 typedef struct CUevent_st *cudaEvent_t;
@@ -17,8 +18,26 @@ enum cudaStreamCaptureMode { cudaStreamCaptureModeRelaxed };
 enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
 
+enum { cudaHostAllocPortable = 1 };
+enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1 };
+
 #ifdef __cplusplus
+extern "C" {
+#endif
 cudaError_t cudaGetLastError(void);
+
+/* The GPU's memory is the host's: backend.c. */
+cudaError_t cudaMalloc(void **pointer, size_t bytes);
+cudaError_t cudaFree(void *pointer);
+cudaError_t cudaHostAlloc(void **pointer, size_t bytes, unsigned flags);
+cudaError_t cudaFreeHost(void *pointer);
+cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind,
+                            cudaStream_t stream);
+cudaError_t cudaMemsetAsync(void *dst, int value, size_t bytes, cudaStream_t stream);
+cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+#ifdef __cplusplus
+}
+
 cudaError_t cudaGetDevice(int *device);
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device);
 cudaError_t cudaFuncSetAttribute(const void *kernel, cudaFuncAttribute attribute, int value);

@@ -65,6 +65,14 @@ static inline float __fdividef(float a, float b)
     return a / b;
 }
 #define __expf expf
+static inline float __fdiv_rn(float a, float b)
+{
+    return a / b;
+}
+static inline float __fsub_rn(float a, float b)
+{
+    return a - b;
+}
 
 /* ---- the threads of a warp and of a block ---------------------------------------------------- */
 
