@@ -540,6 +540,16 @@ static vt_status run(const vt_backend *backend, const struct vt_plan *plan, vt_e
     return status;
 }
 
+static vt_status run_after(const vt_backend *backend, void *stream, void *other, vt_error *error)
+{
+    const vt_cuda_stream *s = stream, *o = other;
+    vt_cuda_scope scope = vt_cuda_enter(backend);
+    vt_status status = vt_cuda_check(backend, cudaStreamWaitEvent(s->stream, o->end, 0),
+                                     "waiting for another session", error);
+    vt_cuda_leave(scope);
+    return status;
+}
+
 static void drop(const vt_backend *backend, void *stream, void *replay)
 {
     vt_cuda_stream *s = stream;
@@ -582,6 +592,7 @@ static const vt_device_ops device_ops = {.alloc = device_alloc,
                                          .take = take,
                                          .fetch = fetch,
                                          .run = run,
+                                         .run_after = run_after,
                                          .drop = drop,
                                          .elapsed = elapsed,
                                          .memory = memory,

@@ -387,11 +387,12 @@ vt_status vt_session_bring_packed(vt_session *s, const vt_packed_batch *batch, i
                                               &p->plan.program.maps[in.id], p->maps[in.id], error);
 }
 
-vt_status vt_session_compute(vt_session *s, vt_error *error)
+vt_status vt_session_start(vt_session *s, const vt_session *after, vt_error *error)
 {
-    double unused;
-    vt_status status = run_current(s, error);
-    return status == VT_OK ? vt_session_elapsed(s, &unused, error) : status;
+    const vt_device_ops *device = s->backend->device;
+    vt_status status =
+        device && after ? device->run_after(s->backend, s->stream, after->stream, error) : VT_OK;
+    return status == VT_OK ? run_current(s, error) : status;
 }
 
 vt_status vt_session_forward(vt_session *s, const vt_tensor *input, vt_error *error)

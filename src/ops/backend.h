@@ -97,6 +97,8 @@ typedef struct vt_device_ops {
      * next run of the same plan on the same memory faster. */
     vt_status (*run)(const vt_backend *backend, const struct vt_plan *plan, vt_exec *exec,
                      void **replay, vt_error *error);
+    /* The next run of this stream begins when the last one of another stream has ended. */
+    vt_status (*run_after)(const vt_backend *backend, void *stream, void *other, vt_error *error);
     /* Waits for the session's runs and frees it. */
     void (*drop)(const vt_backend *backend, void *stream, void *replay);
     /* Waits; how long the last run took on the device. */

@@ -10,7 +10,7 @@
  * them, the other brings its pictures (from pinned memory, or the device prepares them) and judges
  * its logits. So copies need not be short, only shorter than the network: f32 takes 0.6 MB a
  * picture of 224 x 224, which PCIe carries at 80,000 a second, and smaller types would cost the
- * workers a conversion. A lock lets one network run at a time, so that the time of each is its own.
+ * workers a conversion. One network runs at a time, so that the time of each is its own.
  *
  * A device also runs every batch at its full size, the last one too: it may have other kernels for
  * fewer pictures, and then a picture's logits would depend on how many there are. */
@@ -38,10 +38,10 @@ typedef struct slot {
     uint8_t *pictures; /* f32 [batch, 3, height, width], or packed for the device */
 } slot;
 
-/* A model's turn: the network of one consumer at a time. */
+/* The consumers of one model run their networks one after the other. */
 typedef struct turn {
     pthread_mutex_t lock;
-    double seconds;
+    const vt_session *last; /* the one that was started last */
 } turn;
 
 typedef struct pipeline {
@@ -74,6 +74,7 @@ typedef struct consumer {
     pipeline *p;
     const vt_model *model;
     turn *turn;
+    double seconds; /* of its networks */
     vt_session *session;
     float *row; /* logits of the classes that compete, or NULL: all do */
 } consumer;
@@ -239,14 +240,14 @@ static vt_status bring(consumer *c, const slot *s, int64_t n, vt_error *error)
     return vt_session_bring(c->session, &in, error);
 }
 
-static vt_status compute(consumer *c, vt_error *error)
+/* One network after the other; how long it took. */
+static vt_status compute(consumer *c, double *seconds, vt_error *error)
 {
     pthread_mutex_lock(&c->turn->lock);
-    double start = vt_now();
-    vt_status status = vt_session_compute(c->session, error);
-    c->turn->seconds += vt_now() - start;
+    vt_status status = vt_session_start(c->session, c->turn->last, error);
+    c->turn->last = c->session;
     pthread_mutex_unlock(&c->turn->lock);
-    return status;
+    return status == VT_OK ? vt_session_elapsed(c->session, seconds, error) : status;
 }
 
 /* The slot is free for a later batch. */
@@ -272,7 +273,9 @@ static vt_status run_batch(consumer *c, slot *s, vt_error *error)
     release(p, s);
     if (status == VT_OK && good) {
         vt_tensor logits;
-        status = compute(c, error);
+        double seconds = 0;
+        status = compute(c, &seconds, error);
+        c->seconds += seconds;
         if (status == VT_OK) {
             status = vt_session_output(c->session, "logits", &logits, error);
         }
@@ -293,10 +296,11 @@ static vt_status run_batch(consumer *c, slot *s, vt_error *error)
 static vt_status warm_up(consumer *c, vt_error *error)
 {
     pipeline *p = c->p;
+    double unused;
     vt_status status = VT_OK;
     if (has_device(c->model)) {
         status = bring(c, &p->slots[0], p->settings.batch, error);
-        status = status == VT_OK ? vt_session_compute(c->session, error) : status;
+        status = status == VT_OK ? compute(c, &unused, error) : status;
     }
     pthread_mutex_lock(&p->lock);
     p->warming--;
@@ -595,8 +599,8 @@ static void run_threads(pipeline *p, consumer *consumers, pthread_t *threads)
     p->times.whole = vt_now() - begin;
     p->times.workers = p->settings.workers;
     p->times.models = p->model_count;
-    for (int i = 0; i < p->model_count; i++) {
-        p->times.network += p->turns[i].seconds;
+    for (int i = 0; i < p->consumer_count; i++) {
+        p->times.network += consumers[i].seconds;
     }
 }
 
