@@ -4,15 +4,17 @@
 
 Writes OUT_DIR/train.npz, test.npz (cut-outs with alpha and whole photographs), their backgrounds
 train_backgrounds.npz, test_backgrounds.npz, and manifest.tsv with the split of every object.
-Pictures are kept as WebP or JPEG bytes: the whole set is about 50 MB.
+Pictures are kept as WebP bytes: the whole set is about 45 MB.
 """
 
 import argparse
 import hashlib
 import io
 import os
+import re
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
@@ -25,6 +27,7 @@ CUTOUT_SIDE = {sources.CUTOUT: 192, sources.RENDER: 160, sources.DRAWING: 144}
 PHOTO_SIDE = 256
 RENDERS_PER_CLASS = 400
 TEST_VIEWS = 4
+FLAT = ("door", "window")          # rendered from the front only
 
 
 class Pack:
@@ -93,6 +96,8 @@ def render_views(item, views, render):
     with tempfile.TemporaryDirectory() as folder:
         command = [render, model, os.path.join(folder, "v"), "--views", str(views), "--size",
                    str(CUTOUT_SIDE[sources.RENDER]), "--seed", str(seed)]
+        if item["class"] in FLAT:
+            command.append("--front")
         if entry.get("modelRotation"):
             command += ["--rotate", entry["modelRotation"]]
         if entry.get("width"):
@@ -102,38 +107,37 @@ def render_views(item, views, render):
             yield Image.open(os.path.join(folder, name)).convert("RGBA")
 
 
-def pack_item(item, label, pack, views, render):
+def pictures_of(item, views, render):
+    """List of (encoded picture, kind, aspect) of one object."""
     kind = item["kind"]
     if kind == sources.RENDER:
-        for picture in render_views(item, views, render):
-            if np.asarray(picture.getchannel("A")).mean() > 255 * 0.03:   # not a sliver
-                blob = encode_cutout(picture, CUTOUT_SIDE[kind])
-                if blob:
-                    pack.add(blob, label, kind)
-        return
+        blobs = [encode_cutout(picture, CUTOUT_SIDE[kind])
+                 for picture in render_views(item, views, render)
+                 if np.asarray(picture.getchannel("A")).mean() > 255 * 0.03]     # not a sliver
+        return [(blob, kind, 0.0) for blob in blobs if blob]
     picture = open_picture(item["path"])
     if kind == sources.PHOTO:
         whole = picture.convert("RGB")
         squeezed = whole.resize((PHOTO_SIDE, PHOTO_SIDE), Image.LANCZOS)
-        pack.add(encode(squeezed, "WEBP", 85), label, kind, whole.width / whole.height)
-        if item["source"] == "sample":
-            return
+        out = [(encode(squeezed, "WEBP", 85), kind, whole.width / whole.height)]
+        if item["source"] in ("sample", "scratch"):
+            return out
         whole.thumbnail((512, 512))
         cut, share, unevenness = cut_background(whole, 40)
         if unevenness < 14 and 0.03 < share < 0.8:        # an object on plain ground: cut it out
-            pack.add(encode_cutout(cut, CUTOUT_SIDE[sources.CUTOUT]), label, sources.CUTOUT)
-        return
+            out.append((encode_cutout(cut, CUTOUT_SIDE[sources.CUTOUT]), sources.CUTOUT, 0.0))
+        return out
     if item["source"] == "art4apps":
         picture.thumbnail((400, 400))
         picture = cut_background(picture, 60)[0]
     blob = encode_cutout(picture.convert("RGBA"), CUTOUT_SIDE[kind])
-    if blob:
-        pack.add(blob, label, kind)
+    return [(blob, kind, 0.0)] if blob else []
 
 
 def background_files(cache, items):
     """(path, crops) of pictures to paste on: textures, wallpapers, paintings, places."""
     held = {i["path"] for i in items if i["source"] == "photo" and i["held_out"]}
+    labelled = {i["path"] for i in items if i["source"] == "scratch"}
     folder = os.path.join(cache, "files/plasma-workspace-wallpapers/usr/share/wallpapers")
     for theme in sorted(os.listdir(folder)):
         pictures = [p for _, p in sources.files_under(os.path.join(folder, theme),
@@ -147,6 +151,9 @@ def background_files(cache, items):
     folder = os.path.join(cache, "0ad/art/textures/terrain/types")
     for key, path in sources.files_under(folder, (".dds",)):
         if "norm" not in key and "spec" not in key:
+            yield path, 1
+    for key, path in sources.scratch(cache):
+        if re.match("Backgrounds/.*jpg", key) and path not in labelled:
             yield path, 1
     for key, path in sources.photos(cache):
         if path not in held and any(k in key for k in (
@@ -175,7 +182,7 @@ def pack_backgrounds(cache, items, train, test):
             crop = picture.crop((x, y, x + side, y + side)).resize((256, 256), Image.LANCZOS)
             name = os.path.basename(path) if crops == 1 else path.split("/images/")[0]
             pack = test if hashlib.md5(name.encode()).digest()[0] < 38 else train
-            pack.add(encode(crop, "JPEG", 75))
+            pack.add(encode(crop, "WEBP", 60))
 
 
 def main():
@@ -191,14 +198,20 @@ def main():
     for item in items:
         if item["kind"] == sources.RENDER and not item["held_out"]:
             models[item["class"]] = models.get(item["class"], 0) + 1
-    packs = {False: Pack(), True: Pack()}
-    for i, item in enumerate(items):
+
+    def make(item):
         views = TEST_VIEWS
         if not item["held_out"]:
             views = min(20, max(2, RENDERS_PER_CLASS // models.get(item["class"], 1)))
-        pack_item(item, names.index(item["class"]), packs[item["held_out"]], views, args.render)
-        if i % 200 == 0:
-            print("%d / %d objects" % (i, len(items)), flush=True)
+        return pictures_of(item, views, args.render)
+
+    packs = {False: Pack(), True: Pack()}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for i, (item, pictures) in enumerate(zip(items, pool.map(make, items))):
+            for blob, kind, aspect in pictures:
+                packs[item["held_out"]].add(blob, names.index(item["class"]), kind, aspect)
+            if i % 200 == 0:
+                print("%d / %d objects" % (i, len(items)), flush=True)
     packs[False].save(os.path.join(args.out_dir, "train.npz"))
     packs[True].save(os.path.join(args.out_dir, "test.npz"))
 

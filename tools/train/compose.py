@@ -20,7 +20,7 @@ SIZE = 224                 # side of the pictures made
 
 # Share of a class's samples by kind (photo, photo cut-out, render, drawing), before it is scaled
 # by the square root of how many pictures of that kind the class has.
-KIND_WEIGHT = (4.0, 5.0, 2.0, 1.0)
+KIND_WEIGHT = (4.0, 5.0, 2.0, 0.7)
 
 # Luminance quantisation table of JPEG, used for both brightness and colour.
 JPEG_TABLE = [16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55,
@@ -67,8 +67,9 @@ def load_pack(path):
     return out
 
 
-def sampling_weights(labels, kinds):
-    """Classes alike often; within a class, kinds by KIND_WEIGHT and the root of their counts."""
+def sampling_weights(labels, kinds, class_power=0.0):
+    """Classes as often as their counts to `class_power` say, which is alike for 0; within a class,
+    kinds by KIND_WEIGHT and the root of their counts."""
     weights = torch.zeros(len(labels), dtype=torch.float64)
     for label in labels.unique():
         of_class = labels == label
@@ -77,7 +78,7 @@ def sampling_weights(labels, kinds):
             count = int(mine.sum())
             if count:
                 weights[mine] = KIND_WEIGHT[kind] * math.sqrt(count) / count
-        weights[of_class] /= weights[of_class].sum()
+        weights[of_class] *= float(of_class.sum()) ** class_power / weights[of_class].sum()
     return weights.float()
 
 
@@ -157,7 +158,9 @@ class Composer:
         self.pack = {name: value.to(device) for name, value in pack.items()}
         self.backgrounds = backgrounds["wholes"].to(device)
         self.cutout_weights = sampling_weights(pack["cutout_label"], pack["cutout_kind"]).to(device)
-        self.whole_weights = sampling_weights(pack["whole_label"], pack["whole_kind"]).to(device)
+        # many classes have a photograph or two, which should not be seen as often as forty others
+        self.whole_weights = sampling_weights(pack["whole_label"], pack["whole_kind"],
+                                              0.5).to(device)
         x = torch.arange(8, dtype=torch.float32)
         basis = torch.cos((2 * x[None] + 1) * x[:, None] * math.pi / 16) / 2
         basis[0] /= math.sqrt(2)
@@ -219,21 +222,27 @@ class Composer:
     def paste(self, picture, drawn):
         return picture * (1 - drawn[:, 3:]) + drawn[:, :3]
 
+    def strays(self, n, low, high, reach):
+        """Other objects, drawn at `low` to `high` times the frame, to put behind or before."""
+        device = self.device
+        other = torch.multinomial(self.cutout_weights, n, replacement=True)
+        return self.place(self.pack["cutouts"][other], uniform(n, low, high, device),
+                          uniform(n, -reach, reach, device), uniform(n, -reach, reach, device), 0.3)
+
     def cutout_pictures(self, index):
-        """For each chosen cut-out: background, something behind, shadow, object, occluder."""
+        """For each chosen cut-out: background, something behind, shadow, object, occluder.
+
+        A picture's place in the batch is random already, so what a share of the pictures gets is
+        made for the first or the last of them only, which saves time."""
         n, device = len(index), self.device
-        picture = self.make_backgrounds(n)
-
-        def stray(p, low, high, reach):
-            other = torch.multinomial(self.cutout_weights, n, replacement=True)
-            drawn = self.place(self.pack["cutouts"][other], uniform(n, low, high, device),
-                               uniform(n, -reach, reach, device),
-                               uniform(n, -reach, reach, device), 0.3)
-            return drawn * column(chance(n, p, device))
-
-        picture = self.paste(picture, stray(0.25, 0.15, 0.45, 0.95))
+        grounds = self.make_backgrounds((n + 1) // 2)
+        # each serves twice, behind different objects
+        picture = torch.cat([grounds, grounds.flip(3)])[:n]
+        behind = n // 4
+        picture = torch.cat([self.paste(picture[:behind], self.strays(behind, 0.15, 0.45, 0.95)),
+                             picture[behind:]])
         # from a third of the frame to a close-up that shows only a part
-        scale = torch.exp(uniform(n, math.log(0.4), math.log(1.7), device))
+        scale = torch.exp(uniform(n, math.log(0.33), math.log(2.0), device))
         room = 0.1 + 0.75 * (1 - scale).abs()
         drawn = self.place(self.pack["cutouts"][index], scale, uniform(n, -1, 1, device) * room,
                            uniform(n, -1, 1, device) * room, 0.2)
@@ -244,15 +253,17 @@ class Composer:
         picture = picture * (1 - column(chance(n, 0.4, device) * uniform(n, 0.2, 0.7, device))
                              * shadow)
         picture = self.paste(picture, drawn)
-        occluder = torch.roll(stray(0.2, 0.15, 0.35, 0.3), (SIZE // 3, SIZE // 3), (2, 3))
-        return self.paste(picture, occluder)
+        free = n - n // 5
+        occluders = torch.roll(self.strays(n - free, 0.15, 0.35, 0.3), (SIZE // 3, SIZE // 3),
+                               (2, 3))
+        return torch.cat([picture[:free], self.paste(picture[free:], occluders)])
 
     def whole_pictures(self, index):
         """Random crops of whole photographs, with their own proportions."""
         n, device = len(index), self.device
         aspect = self.pack["whole_aspect"][index].float()
-        area = uniform(n, 0.3, 1, device)
-        ratio = torch.exp(uniform(n, -0.25, 0.25, device))
+        area = uniform(n, 0.2, 1, device)
+        ratio = torch.exp(uniform(n, -0.3, 0.3, device))
         # a crop of `area` of the picture with sides in proportion `ratio`, in picture units
         width = torch.sqrt(area * ratio / aspect).clamp(0.2, 1)
         height = torch.sqrt(area / ratio * aspect).clamp(0.2, 1)
@@ -279,13 +290,14 @@ class Composer:
     def degrade(self, picture):
         """Camera, file and occlusion effects for the finished picture."""
         n, device = len(picture), self.device
-        picture = jitter(picture, 0.2, 0.25, 0.35, 0.12, 0.2)
-        grey = column(chance(n, 0.1, device))
+        picture = jitter(picture, 0.25, 0.3, 0.4, 0.12, 0.35)
+        grey = column(chance(n, 0.12, device))
         picture = picture + grey * (picture.mean(1, keepdim=True) - picture)
-        picture = maybe(picture, blur(picture, 1.6), 0.3)
-        low = F.interpolate(F.avg_pool2d(picture, 2), scale_factor=2.0, mode="bilinear",
-                            align_corners=False)
-        picture = maybe(picture, low, 0.2)
+        picture = maybe(picture, blur(picture, 1.6), 0.25)
+        for shrink, p in ((2, 0.15), (4, 0.15)):          # small files, enlarged
+            low = F.interpolate(F.avg_pool2d(picture, shrink), scale_factor=float(shrink),
+                                mode="bilinear", align_corners=False)
+            picture = picture + column(chance(n, p, device)) * (low - picture)
         noise = column(chance(n, 0.25, device) * uniform(n, 0.01, 0.09, device))
         picture = (picture + noise * torch.randn_like(picture)).clamp(0, 1)
         jpeg = column(chance(n, 0.35, device))

@@ -59,6 +59,32 @@ def samples(cache):
             yield "%s/%s/%s" % (package, folder.split("/")[-1], key), path
 
 
+def scratch(cache):
+    folder = "files/scratch/usr/share/scratch/Media"
+    for key, path in files_under(os.path.join(cache, folder), (".png", ".gif", ".jpg")):
+        if key.startswith(("Costumes/", "Backgrounds/")):
+            yield key, path
+
+
+def emoji(cache):
+    return files_under(os.path.join(cache, "emoji"), (".png",))
+
+
+# Folders of a few photographs each.
+ALBUM_FOLDERS = {
+    "gcompris": "gcompris/gcompris/src/activities/erase/resource",
+    "qtwebengine5-examples": "files/qtwebengine5-examples/usr/lib/x86_64-linux-gnu/qt5/examples/"
+                             "webengine/recipebrowser",
+    "wx3.2-examples": "files/wx3.2-examples/usr/share/doc/wx3.2-examples/examples/samples/image",
+}
+
+
+def album(cache):
+    for package, folder in ALBUM_FOLDERS.items():
+        for key, path in files_under(os.path.join(cache, folder), (".webp", ".jpg", ".png")):
+            yield "%s/%s" % (package, key.split("/")[-1]), path
+
+
 def read_catalog(path):
     """Sweet Home 3D catalogue: numbered properties 'name#12=value', grouped by number."""
     entries = {}
@@ -90,12 +116,26 @@ SOURCES = {
     "stamp": stamps, "art4apps": art4apps, "clipart": clipart, "photo": photos,
     "sample": samples, "furniture": furniture, "0ad": lambda cache: models(cache, "0ad"),
     "flightgear": lambda cache: models(cache, "fg"),
+    "scratch": scratch, "emoji": emoji, "album": album,
 }
+# These came later. They are split by themselves, so that no object of the other sources changes
+# sides and weights trained before can be trained further.
+LATER, EARLIER_CLASSES = ("scratch", "emoji", "album"), 63
+
+# The photographs among the drawn figures of Scratch.
+SCRATCH_PHOTOS = re.compile(
+    r"Animals/(bird-flying|buffalo|cow|elephant\.|horse2|insect|squirrel)|"
+    r"People/(amon|anjuli|anna|breakdancer|calvrett|cassy|chamak|dan\d|ed\.|football|jay|jodi|lee|"
+    r"mako|marissa|nathan|nina|paul|referee|ribbon|sam\.|thai)|"
+    r"Things/(flower-vase|fruit_platter|lamp|palmtree|umbrella|marble-building)|"
+    r"Transportation/(airplane\.|bike|bus|car-|sail-boat|tug-boat|yacht|street-cleaner)")
 
 
 def kind_of(source, key):
-    if source in ("photo", "sample"):
+    if source in ("photo", "sample", "album") or key.startswith("Backgrounds/"):
         return PHOTO
+    if source == "scratch" and SCRATCH_PHOTOS.search(key):
+        return CUTOUT
     if source in ("furniture", "0ad", "flightgear"):
         return RENDER
     if source == "stamp" and not re.search(r"cartoon|hats/|santahat|party-hat|halloween", key):
@@ -114,6 +154,8 @@ def group_of(source, key):
     if source == "photo" and "babyshapes" not in key:
         stem = key.split("/")[-1].split(".")[0].lower()    # the same monument occurs twice
         return stem if "monument" in key else key
+    if source == "scratch" and "People/" in key:           # poses of one person
+        return re.split(r"[-\d.]", key.split("/")[-1])[0]
     stem = key.split("/")[-1].rsplit(".", 1)[0]
     return re.sub(r"[\d_-]+$", "", stem) or stem[:1]
 
@@ -130,24 +172,30 @@ def load_excluded():
         return {line.strip() for line in f if line.strip() and not line.startswith("#")}
 
 
-def is_held_out(items, names):
-    """Choose whole groups per class and kind, in the order of a hash, until HELD_OUT is reached."""
-    chosen = set()
-    for name in names:
-        for kind in range(4):
-            groups = {}
-            for item in items:
-                if item["class"] == name and item["kind"] == kind:
-                    groups.setdefault(item["group"], []).append(item)
-            total = sum(len(g) for g in groups.values())
-            order = sorted(groups, key=lambda g: hashlib.md5((name + g).encode()).hexdigest())
-            taken = 0
-            for group in order:
-                size = len(groups[group])
-                if len(groups) > 3 and taken + size <= HELD_OUT * total + 0.5:
-                    chosen.add((name, kind, group))
-                    taken += size
+def choose_held_out(groups, name):
+    """Whole groups, in the order of a hash, until HELD_OUT of all objects is reached."""
+    total, taken, chosen = sum(len(g) for g in groups.values()), 0, []
+    for group in sorted(groups, key=lambda g: hashlib.md5((name + g).encode()).hexdigest()):
+        size = len(groups[group])
+        if len(groups) > 3 and taken + size <= HELD_OUT * total + 0.5:
+            chosen.append(group)
+            taken += size
     return chosen
+
+
+def mark_held_out(items, names):
+    """Set held_out of every item. A class's objects of one kind are split by themselves; those of
+    later sources, too, where the class is an earlier one."""
+    parts = {}
+    for item in items:
+        earlier = names.index(item["class"]) < EARLIER_CLASSES
+        part = item["class"], item["kind"], earlier and item["source"] in LATER
+        parts.setdefault(part, {}).setdefault(item["group"], []).append(item)
+    for part, groups in parts.items():
+        chosen = choose_held_out(groups, part[0])
+        for group, members in groups.items():
+            for item in members:
+                item["held_out"] = group in chosen
 
 
 def collect(cache):
@@ -172,7 +220,5 @@ def collect(cache):
             contents.add(digest)
             items.append({"class": label, "source": source, "key": key, "path": path,
                           "kind": kind_of(source, key), "group": group_of(source, key)})
-    held_out = is_held_out(items, names)
-    for item in items:
-        item["held_out"] = (item["class"], item["kind"], item["group"]) in held_out
+    mark_held_out(items, names)
     return names, items

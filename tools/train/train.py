@@ -1,10 +1,12 @@
 """Train the object classifier on one GPU, for a given time.
 
-    python3 train.py DATA_DIR OUT_DIR --minutes 15 [--call-seconds 560] [--state FILE]
+    python3 train.py DATA_DIR OUT_DIR --minutes 15 [--init WEIGHTS.safetensors --rate 5e-4]
+                     [--call-seconds 560] [--state FILE]
 
 DATA_DIR holds the four .npz files of build_dataset.py. The learning rate follows a cosine over
---minutes of training time. With --state the whole training state is saved when --call-seconds have
-passed, and the next call with the same --state goes on from there.
+--minutes of training time. --init starts from weights of the same network, which may know other
+classes: rows of the head are taken over by name. With --state the whole training state is saved
+when --call-seconds have passed, and the next call with the same --state goes on from there.
 OUT_DIR/weights.safetensors gets the averaged weights in half precision whenever a call ends.
 """
 
@@ -16,15 +18,17 @@ import time
 
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 import compose
 import model as network
+import sources
 
-BATCH, WHOLES = 512, 80            # pictures a step, and how many of them are whole photographs
-PEAK_RATE, FLOOR_RATE, WARM_UP = 1e-3, 1e-5, 400
+BATCH, WHOLES = 512, 112           # pictures a step, and how many of them are whole photographs
+FLOOR_RATE, WARM_UP = 1e-5, 200
 WEIGHT_DECAY, SMOOTHING, DROP_PATH = 0.05, 0.1, 0.1
-AVERAGE = 0.9995                   # decay of the running average of the weights
+AVERAGE = 0.999                    # decay of the running average of the weights
 CUTMIX, MIXUP = 0.25, 0.15         # share of the batches that are mixed
 
 
@@ -75,6 +79,22 @@ def parameter_groups(net):
             {"params": plain, "weight_decay": 0.0}]
 
 
+def load_initial(net, path, names):
+    """Copy weights into `net`; classes that the file does not know keep their random rows."""
+    with safe_open(path, "pt") as f:
+        known = f.metadata()["vertebra.labels"].split("\n")
+        given = {name: f.get_tensor(name).float() for name in f.keys()}
+    values = net.state_dict()
+    rows = [(names.index(name), i) for i, name in enumerate(known) if name in names]
+    mine, theirs = (list(r) for r in zip(*rows))
+    for name, value in given.items():
+        if name.startswith("head.fc."):
+            values[name][mine] = value[theirs].to(values[name].device)
+        else:
+            values[name].copy_(value)
+    print("started from %s, %d of %d classes known" % (path, len(rows), len(names)), flush=True)
+
+
 def save_weights(net, path):
     save_file({name: value.detach().half().contiguous().cpu()
                for name, value in net.state_dict().items()}, path)
@@ -88,7 +108,8 @@ def main():
     parser.add_argument("--call-seconds", type=float, default=1e9)
     parser.add_argument("--state")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--classes", type=int, required=True)
+    parser.add_argument("--init")
+    parser.add_argument("--rate", type=float, default=1e-3, help="highest learning rate")
     parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--steps", type=int, default=10 ** 9, help="stop early, for a dry run")
     parser.add_argument("--no-compile", action="store_true")
@@ -96,6 +117,7 @@ def main():
     call_start = time.time()
     os.makedirs(args.out, exist_ok=True)
     device = torch.device(args.device)
+    names, _ = sources.load_classes()
     torch.manual_seed(0)
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
@@ -114,10 +136,12 @@ def main():
     def normalize(pictures):
         return (pictures - mean) / std
 
-    net = network.build(args.classes, drop_path_rate=DROP_PATH).to(device)
-    average = network.build(args.classes).to(device).eval()
+    net = network.build(len(names), drop_path_rate=DROP_PATH).to(device)
+    if args.init:
+        load_initial(net, args.init, names)
+    average = network.build(len(names)).to(device).eval()
     average.load_state_dict(net.state_dict())
-    optimizer = torch.optim.AdamW(parameter_groups(net), lr=PEAK_RATE, betas=(0.9, 0.99),
+    optimizer = torch.optim.AdamW(parameter_groups(net), lr=args.rate, betas=(0.9, 0.99),
                                   fused=device.type == "cuda")
     step, elapsed = 0, 0.0
     if args.state and os.path.exists(args.state):
@@ -150,13 +174,13 @@ def main():
         done = min(1.0, elapsed / total)
         if done >= 1 or now - call_start > args.call_seconds or step - first_step >= args.steps:
             break
-        rate = FLOOR_RATE + (PEAK_RATE - FLOOR_RATE) * 0.5 * (1 + math.cos(math.pi * done))
+        rate = FLOOR_RATE + (args.rate - FLOOR_RATE) * 0.5 * (1 + math.cos(math.pi * done))
         rate *= min(1.0, (step + 1) / WARM_UP)
         for group in optimizer.param_groups:
             group["lr"] = rate
         with torch.no_grad():
             pictures, labels = make_batch(*composer.draw(args.batch - wholes, wholes))
-            pictures, target = mix(pictures, labels, args.classes)
+            pictures, target = mix(pictures, labels, len(names))
             pictures = normalize(pictures)
         with torch.autocast(device.type, torch.bfloat16):
             out = forward(pictures)
@@ -186,7 +210,9 @@ def main():
     save_weights(average, os.path.join(args.out, "weights.safetensors"))
     with open(os.path.join(args.out, "training.json"), "w") as f:
         json.dump({"steps": step, "pictures": step * args.batch, "seconds": elapsed,
-                   "torch": torch.__version__, "log": log}, f, indent=1)
+                   "rate": args.rate, "init": bool(args.init), "torch": torch.__version__,
+                   "device": torch.cuda.get_device_name() if device.type == "cuda" else "CPU",
+                   "log": log}, f, indent=1)
     if args.state:
         torch.save({"net": net.state_dict(), "average": average.state_dict(),
                     "optimizer": optimizer.state_dict(), "step": step, "elapsed": elapsed},
