@@ -262,14 +262,15 @@ class Composer:
         """Random crops of whole photographs, with their own proportions."""
         n, device = len(index), self.device
         aspect = self.pack["whole_aspect"][index].float()
-        area = uniform(n, 0.2, 1, device)
+        area = uniform(n, 0.25, 1, device)
         ratio = torch.exp(uniform(n, -0.3, 0.3, device))
         # a crop of `area` of the picture with sides in proportion `ratio`, in picture units
         width = torch.sqrt(area * ratio / aspect).clamp(0.2, 1)
         height = torch.sqrt(area / ratio * aspect).clamp(0.2, 1)
         flip = 1 - 2 * chance(n, 0.5, device)
-        x = uniform(n, -1, 1, device) * (1 / width - 1)
-        y = uniform(n, -1, 1, device) * (1 / height - 1)
+        # objects are near the middle more often than at the border
+        x = (uniform(n, -1, 1, device) + uniform(n, -1, 1, device)) / 2 * (1 / width - 1)
+        y = (uniform(n, -1, 1, device) + uniform(n, -1, 1, device)) / 2 * (1 / height - 1)
         turn = torch.randn(n, device=device) * 0.08
         # mirrored borders so that turned crops show no black corners
         picture = F.pad(self.pack["wholes"][index].float() / 255, [64] * 4, mode="reflect")

@@ -7,7 +7,8 @@ DATA_DIR holds the four .npz files of build_dataset.py. The learning rate follow
 --minutes of training time. --init starts from weights of the same network, which may know other
 classes: rows of the head are taken over by name. With --state the whole training state is saved
 when --call-seconds have passed, and the next call with the same --state goes on from there.
-OUT_DIR/weights.safetensors gets the averaged weights in half precision whenever a call ends.
+Without --state the schedule is shortened to end with the call. OUT_DIR/weights.safetensors gets the
+averaged weights in half precision whenever a call ends, and every 1000 steps.
 """
 
 import argparse
@@ -163,6 +164,7 @@ def main():
 
     # compile before the clock of the schedule starts
     make_batch(*composer.draw(args.batch - wholes, wholes))
+    weights_path = os.path.join(args.out, "weights.safetensors")
     total, log = args.minutes * 60, []
     last = tick = time.time()
     first_step = step
@@ -170,6 +172,8 @@ def main():
         now = time.time()
         if step > first_step + 5:                    # the first steps are compilation
             elapsed += now - last
+        elif not args.state:                         # nothing goes on later: end with the call
+            total = min(args.minutes * 60, args.call_seconds - (now - call_start))
         last = now
         done = min(1.0, elapsed / total)
         if done >= 1 or now - call_start > args.call_seconds or step - first_step >= args.steps:
@@ -199,15 +203,18 @@ def main():
             line = "step %d  %.0f s  rate %.2e  loss %.3f  %.0f pictures/s" % (
                 step, elapsed, rate, value, speed)
             if step % 1000 == 0:
+                save_weights(average, weights_path)
                 line += "  held-out cut-outs %.3f photos %.3f" % held_out_accuracy(
                     average, tester, normalize)
             print(line, flush=True)
             log.append(line)
             tick = time.time()
 
+    save_weights(average, weights_path)
     if device.type == "cuda":
-        print("held-out cut-outs %.4f photos %.4f" % held_out_accuracy(average, tester, normalize))
-    save_weights(average, os.path.join(args.out, "weights.safetensors"))
+        log.append("held-out cut-outs %.4f photos %.4f" % held_out_accuracy(average, tester,
+                                                                           normalize))
+        print(log[-1], flush=True)
     with open(os.path.join(args.out, "training.json"), "w") as f:
         json.dump({"steps": step, "pictures": step * args.batch, "seconds": elapsed,
                    "rate": args.rate, "init": bool(args.init), "torch": torch.__version__,
