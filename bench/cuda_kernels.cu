@@ -3,10 +3,10 @@
  * Build and run (pick the architecture of the device):
  *   nvcc -std=c++17 -O3 --expt-relaxed-constexpr -Iinclude -Isrc -arch=native \
  *       bench/cuda_kernels.cu src/cuda/[a-z]*.cu -lcublasLt -o build/cuda_kernels
- *   build/cuda_kernels [--check-only | --time-only | --products | --small [BATCH]]
+ *   build/cuda_kernels [--check-only | --time-only | --products | --summed | --small [BATCH]]
  * --check-only is the one to run under compute-sanitizer; --products checks and times the kernels
- * of tensor-core products alone, --small times the products of a block at a small batch beside
- * cuBLASLt. Every destination is poisoned first and
+ * of tensor-core products alone, --summed times linear and channel attention alone, --small times
+ * the products of a block at a small batch beside cuBLASLt. Every destination is poisoned first and
  * lies between guard bands. Errors are the largest difference over the largest value expected, or
  * over 1e-3 where all are smaller. */
 #include <math.h>
@@ -1376,6 +1376,62 @@ static void time_smalls(int batch)
     time_small(batch, 768, 1000, false, false, false);
 }
 
+/* ---- linear and channel attention ------------------------------------------------------------ */
+
+/* A stage's linear attention, or attention among channels, with heads of 32 in one map of q, k and
+ * v: at a large batch the maps rotate beyond the L2, at batch 1 they stay there, as in a network.
+ */
+static void time_summed(vt_dtype t, bool linear, int n, int size, int heads)
+{
+    int64_t pixels = (int64_t)size * size, c = heads * 32;
+    size_t map = (size_t)(n * pixels * c) * 2;
+    int sets = n == 1 ? 1 : sets_for(4 * map);
+    pool in(t, (size_t)sets * 3 * map), out(t, (size_t)sets * map);
+    vt_cuda_gram g = {};
+    g.dtype = t;
+    g.n = n;
+    g.pixels = pixels;
+    g.left_pixel = g.right_pixel = 3 * c;
+    g.heads = heads;
+    g.left_width = g.right_width = 32;
+    g.relu = linear;
+    pool scratch(VT_F32, vt_cuda_gram_mma_bytes(&g));
+    g.partial = (float *)scratch.data;
+    vt_cuda_apply a = {};
+    a.dtype = a.dst_dtype = t;
+    a.n = n;
+    a.pixels = pixels;
+    a.x_pixel = 3 * c;
+    a.dst_pixel = c;
+    a.heads = heads;
+    a.x_width = a.dst_width = 32;
+    a.scale = 0.02f;
+    a.floor = 100;
+    double us = graph_us([&](int i, cudaStream_t stream) {
+        const unsigned char *q = in.data + (size_t)(i % sets) * 3 * map;
+        a.x = q;
+        g.left = q + 2 * c;
+        g.right = q + 4 * c;
+        a.dst = out.data + (size_t)(i % sets) * map;
+        return vt_cuda_gram_mma(&g, &a, stream);
+    });
+    snprintf(label, sizeof label, "%s attention %s batch %d %dx%dx%lld",
+             linear ? "linear" : "channel", name_of(t), n, size, size, (long long)c);
+    printf("%-58s %8.2f us, floor %6.2f us, %3.0f %% of it\n", label, us, (double)(4 * map) / 3e6,
+           100 * (double)(4 * map) / 3e6 / us);
+}
+
+static void time_summed_all(void)
+{
+    for (bool linear : {false, true}) {
+        for (int n : {64, 1}) {
+            for (int stage = 0; stage < 4; stage++) {
+                time_summed(VT_F16, linear, n, 56 >> stage, 3 << stage);
+            }
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     bool checks = argc < 2 || strcmp(argv[1], "--check-only") == 0;
@@ -1408,8 +1464,11 @@ int main(int argc, char **argv)
     }
     if (argc > 1 && strcmp(argv[1], "--small") == 0) {
         time_smalls(argc > 2 ? atoi(argv[2]) : 1);
+    } else if (argc == 2 && strcmp(argv[1], "--summed") == 0) {
+        time_summed_all();
     } else if (times && !failures) {
         time_all();
+        time_summed_all();
         if (vt_cuda_has_wgmma(0)) {
             time_products();
         }

@@ -615,8 +615,10 @@ static const vt_impl *const affine_impls[] = {&vt_impl_cuda_affine, NULL};
 static const vt_impl *const mul_impls[] = {&vt_impl_cuda_mul, NULL};
 static const vt_impl *const concat_impls[] = {&vt_impl_cuda_concat, NULL};
 static const vt_impl *const pool_impls[] = {&vt_impl_cuda_pool, NULL};
-static const vt_impl *const linear_attention_impls[] = {&vt_impl_cuda_linear_attention, NULL};
-static const vt_impl *const channel_attention_impls[] = {&vt_impl_cuda_channel_attention, NULL};
+static const vt_impl *const linear_attention_impls[] = {&vt_impl_cuda_linear_attention_mma,
+                                                        &vt_impl_cuda_linear_attention, NULL};
+static const vt_impl *const channel_attention_impls[] = {&vt_impl_cuda_channel_attention_mma,
+                                                         &vt_impl_cuda_channel_attention, NULL};
 static const vt_impl *const deform_patches_impls[] = {&vt_impl_cuda_deform_patches, NULL};
 static const vt_impl *const mlp_impls[] = {&vt_impl_cuda_mlp, NULL};
 

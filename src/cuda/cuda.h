@@ -114,6 +114,7 @@ extern const vt_impl vt_impl_cuda_linear, vt_impl_cuda_norm, vt_impl_cuda_attent
     vt_impl_cuda_space_to_depth, vt_impl_cuda_mean_pool, vt_impl_cuda_depthwise,
     vt_impl_cuda_affine, vt_impl_cuda_mul, vt_impl_cuda_concat, vt_impl_cuda_pool,
     vt_impl_cuda_deform_patches, vt_impl_cuda_linear_attention, vt_impl_cuda_channel_attention,
-    vt_impl_cuda_conv2d, vt_impl_cuda_mlp, vt_impl_cuda_linear_wgmma, vt_impl_cuda_linear_small;
+    vt_impl_cuda_linear_attention_mma, vt_impl_cuda_channel_attention_mma, vt_impl_cuda_conv2d,
+    vt_impl_cuda_mlp, vt_impl_cuda_linear_wgmma, vt_impl_cuda_linear_small;
 
 #endif

@@ -278,6 +278,14 @@ typedef struct vt_cuda_apply {
 const char *vt_cuda_apply_refuse(int x_width, int dst_width);
 cudaError_t vt_cuda_apply_state(const vt_cuda_apply *args, cudaStream_t stream);
 
+/* Both on the tensor cores, linear attention if gram->relu. The matrices stay inside: state and
+ * total of both are not looked at, `partial` holds vt_cuda_gram_mma_bytes. Refuse: NULL when it
+ * takes these arguments, else the reason why not. */
+const char *vt_cuda_gram_mma_refuse(const vt_cuda_gram *gram, const vt_cuda_apply *apply);
+size_t vt_cuda_gram_mma_bytes(const vt_cuda_gram *gram);
+cudaError_t vt_cuda_gram_mma(const vt_cuda_gram *gram, const vt_cuda_apply *apply,
+                             cudaStream_t stream);
+
 #ifdef __cplusplus
 }
 #endif

@@ -361,85 +361,118 @@ static vt_cuda_gram gram_args(const vt_exec *exec, int heads, const vt_heads *le
                           .right_width = right->width};
 }
 
-/* The matrix of `g`, then its product with `x`. */
-static void run_gram(const vt_exec *exec, const vt_record *r, vt_cuda_gram *g, vt_cuda_apply *use,
-                     const vt_heads *x)
+/* The use of the matrices of `g`. */
+static vt_cuda_apply apply_args(const vt_exec *exec, const vt_record *r, const vt_cuda_gram *g,
+                                const vt_heads *x)
 {
-    gram_scratch at = lay_out(g);
-    char *scratch = exec->scratch;
     vt_shape d = vt_exec_shape(exec, r->dst);
-    g->partial = (float *)(void *)scratch;
-    g->state = (float *)(void *)(scratch + at.state_at);
-    g->total = g->relu ? (float *)(void *)(scratch + at.total_at) : NULL;
-    use->x = at_channel(exec, x);
-    use->dst = vt_exec_map(exec, r->dst);
-    use->dtype = vt_map_dtype(exec->program, x->map);
-    use->dst_dtype = vt_map_dtype(exec->program, r->dst);
-    use->n = d.n;
-    use->pixels = d.h * d.w;
-    use->x_pixel = vt_exec_shape(exec, x->map).c;
-    use->dst_pixel = d.c;
-    use->heads = g->heads;
-    use->x_width = x->width;
-    use->dst_width = (int)(d.c / g->heads);
-    use->state = g->state;
-    use->total = g->total;
-    vt_cuda_note(exec, r, vt_cuda_gram_matrix(g, vt_cuda_stream_of(exec)->stream));
-    vt_cuda_note(exec, r, vt_cuda_apply_state(use, vt_cuda_stream_of(exec)->stream));
+    return (vt_cuda_apply){.x = at_channel(exec, x),
+                           .dst = exec->maps ? vt_exec_map(exec, r->dst) : NULL,
+                           .dtype = vt_map_dtype(exec->program, x->map),
+                           .dst_dtype = vt_map_dtype(exec->program, r->dst),
+                           .n = d.n,
+                           .pixels = d.h * d.w,
+                           .x_pixel = vt_exec_shape(exec, x->map).c,
+                           .dst_pixel = d.c,
+                           .heads = g->heads,
+                           .x_width = x->width,
+                           .dst_width = (int)(d.c / g->heads)};
 }
 
-static const char *linear_attention_refuse(const vt_plan_input *in, const vt_record *r)
-{
-    (void)in;
-    return vt_cuda_apply_refuse(r->as.linear_attention.q.width, r->as.linear_attention.v.width);
-}
+/* Both steps of a record; exec->maps and exec->weights may be NULL: then only shapes and types are
+ * filled in. */
+typedef struct gram_steps {
+    vt_cuda_gram gram;
+    vt_cuda_apply apply;
+} gram_steps;
 
-static size_t linear_attention_scratch(const vt_plan_input *in, const vt_record *r)
+static gram_steps linear_attention_steps(const vt_exec *exec, const vt_record *r)
 {
     const vt_linear_attention *p = &r->as.linear_attention;
+    gram_steps s = {.gram = gram_args(exec, p->heads, &p->k, &p->v)};
+    s.gram.relu = true;
+    s.apply = apply_args(exec, r, &s.gram, &p->q);
+    s.apply.floor = p->floor;
+    s.apply.temperature = vector_or_mark(exec, p->temperature);
+    return s;
+}
+
+static gram_steps channel_attention_steps(const vt_exec *exec, const vt_record *r)
+{
+    const vt_channel_attention *p = &r->as.channel_attention;
+    gram_steps s = {.gram = gram_args(exec, p->heads, &p->left, &p->right)};
+    s.apply = apply_args(exec, r, &s.gram, &p->value);
+    s.apply.scale = p->scale;
+    return s;
+}
+
+static gram_steps gram_steps_of(const vt_exec *exec, const vt_record *r)
+{
+    return r->kind == VT_OP_LINEAR_ATTENTION ? linear_attention_steps(exec, r)
+                                             : channel_attention_steps(exec, r);
+}
+
+static const char *gram_refuse(const vt_plan_input *in, const vt_record *r)
+{
     vt_exec shapes = {.program = in->program};
-    vt_cuda_gram g = gram_args(&shapes, p->heads, &p->k, &p->v);
-    return lay_out(&g).bytes;
+    gram_steps s = gram_steps_of(&shapes, r);
+    return vt_cuda_apply_refuse(s.apply.x_width, s.apply.dst_width);
 }
 
-static void linear_attention_run(const vt_exec *exec, const vt_record *r)
+static size_t gram_scratch_bytes(const vt_plan_input *in, const vt_record *r)
 {
-    const vt_linear_attention *p = &r->as.linear_attention;
-    vt_cuda_gram g = gram_args(exec, p->heads, &p->k, &p->v);
-    vt_cuda_apply use = {.floor = p->floor, .temperature = vt_exec_vector(exec, p->temperature)};
-    g.relu = true;
-    run_gram(exec, r, &g, &use, &p->q);
-}
-
-const vt_impl vt_impl_cuda_linear_attention = {.name = "gram",
-                                               .refuse = linear_attention_refuse,
-                                               .scratch = linear_attention_scratch,
-                                               .run = linear_attention_run};
-
-static const char *channel_attention_refuse(const vt_plan_input *in, const vt_record *r)
-{
-    (void)in;
-    const vt_channel_attention *p = &r->as.channel_attention;
-    return vt_cuda_apply_refuse(p->value.width, p->left.width);
-}
-
-static size_t channel_attention_scratch(const vt_plan_input *in, const vt_record *r)
-{
-    const vt_channel_attention *p = &r->as.channel_attention;
     vt_exec shapes = {.program = in->program};
-    vt_cuda_gram g = gram_args(&shapes, p->heads, &p->left, &p->right);
-    return lay_out(&g).bytes;
+    gram_steps s = gram_steps_of(&shapes, r);
+    return lay_out(&s.gram).bytes;
 }
 
-static void channel_attention_run(const vt_exec *exec, const vt_record *r)
+/* The matrices, then their products with the pixels. */
+static void gram_run(const vt_exec *exec, const vt_record *r)
 {
-    const vt_channel_attention *p = &r->as.channel_attention;
-    vt_cuda_gram g = gram_args(exec, p->heads, &p->left, &p->right);
-    vt_cuda_apply use = {.scale = p->scale};
-    run_gram(exec, r, &g, &use, &p->value);
+    gram_steps s = gram_steps_of(exec, r);
+    gram_scratch at = lay_out(&s.gram);
+    char *scratch = exec->scratch;
+    s.gram.partial = (float *)(void *)scratch;
+    s.gram.state = (float *)(void *)(scratch + at.state_at);
+    s.gram.total = s.gram.relu ? (float *)(void *)(scratch + at.total_at) : NULL;
+    s.apply.state = s.gram.state;
+    s.apply.total = s.gram.total;
+    vt_cuda_note(exec, r, vt_cuda_gram_matrix(&s.gram, vt_cuda_stream_of(exec)->stream));
+    vt_cuda_note(exec, r, vt_cuda_apply_state(&s.apply, vt_cuda_stream_of(exec)->stream));
 }
 
-const vt_impl vt_impl_cuda_channel_attention = {.name = "gram",
-                                                .refuse = channel_attention_refuse,
-                                                .scratch = channel_attention_scratch,
-                                                .run = channel_attention_run};
+static const char *gram_mma_refuse(const vt_plan_input *in, const vt_record *r)
+{
+    vt_exec shapes = {.program = in->program};
+    gram_steps s = gram_steps_of(&shapes, r);
+    const vt_linear_attention *l = &r->as.linear_attention;
+    const vt_channel_attention *c = &r->as.channel_attention;
+    int offsets = r->kind == VT_OP_LINEAR_ATTENTION
+                      ? l->q.offset | l->k.offset | l->v.offset
+                      : c->left.offset | c->right.offset | c->value.offset;
+    return offsets % 8 ? "heads do not begin at 16 bytes"
+                       : vt_cuda_gram_mma_refuse(&s.gram, &s.apply);
+}
+
+static size_t gram_mma_scratch(const vt_plan_input *in, const vt_record *r)
+{
+    vt_exec shapes = {.program = in->program};
+    gram_steps s = gram_steps_of(&shapes, r);
+    return vt_cuda_gram_mma_bytes(&s.gram);
+}
+
+static void gram_mma_run(const vt_exec *exec, const vt_record *r)
+{
+    gram_steps s = gram_steps_of(exec, r);
+    s.gram.partial = exec->scratch;
+    vt_cuda_note(exec, r, vt_cuda_gram_mma(&s.gram, &s.apply, vt_cuda_stream_of(exec)->stream));
+}
+
+const vt_impl vt_impl_cuda_linear_attention_mma = {
+    .name = "mma", .refuse = gram_mma_refuse, .scratch = gram_mma_scratch, .run = gram_mma_run};
+const vt_impl vt_impl_cuda_linear_attention = {
+    .name = "gram", .refuse = gram_refuse, .scratch = gram_scratch_bytes, .run = gram_run};
+const vt_impl vt_impl_cuda_channel_attention_mma = {
+    .name = "mma", .refuse = gram_mma_refuse, .scratch = gram_mma_scratch, .run = gram_mma_run};
+const vt_impl vt_impl_cuda_channel_attention = {
+    .name = "gram", .refuse = gram_refuse, .scratch = gram_scratch_bytes, .run = gram_run};

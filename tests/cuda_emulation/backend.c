@@ -242,8 +242,10 @@ static const vt_backend emulated = {
               [VT_OP_MUL] = IMPLS(&vt_impl_cuda_mul),
               [VT_OP_CONCAT] = IMPLS(&vt_impl_cuda_concat),
               [VT_OP_POOL] = IMPLS(&vt_impl_cuda_pool),
-              [VT_OP_LINEAR_ATTENTION] = IMPLS(&vt_impl_cuda_linear_attention),
-              [VT_OP_CHANNEL_ATTENTION] = IMPLS(&vt_impl_cuda_channel_attention),
+              [VT_OP_LINEAR_ATTENTION] =
+                  IMPLS(&vt_impl_cuda_linear_attention_mma, &vt_impl_cuda_linear_attention),
+              [VT_OP_CHANNEL_ATTENTION] =
+                  IMPLS(&vt_impl_cuda_channel_attention_mma, &vt_impl_cuda_channel_attention),
               [VT_OP_DEFORM_PATCHES] = IMPLS(&vt_impl_cuda_deform_patches)},
     .pack = pack,
     .half_maps = true,
