@@ -29,25 +29,23 @@ LIMIT = {"f32": 1e-4, "bf16": 1e-1}
 
 # --- rivals: build(options) -> function(picture) -> logits ----------------------------------------
 
-def timm_model(options, sdpa=False):
-    import timm
+def network(options, sdpa=False, dtype="f32"):
     import torch
-    import golden
+    import networks
     if sdpa:
         from timm.layers import set_fused_attn
         set_fused_attn(True, experimental=True)
     torch.set_num_threads(options.threads)
-    net = timm.create_model(options.model, pretrained=False).eval()
-    net.load_state_dict({key: torch.from_numpy(golden.value(key, tensor.shape))
-                         for key, tensor in net.state_dict().items()})
+    net = networks.build(options.model)
+    networks.fill(net)
+    net = net.to(torch.bfloat16) if dtype == "bf16" else net
+    networks.prepare(net, torch.zeros(options.shape, dtype=next(net.parameters()).dtype))
     return net
 
 
 def torch_rival(options, dtype="f32", mode=None, sdpa=False):
     import torch
-    net = timm_model(options, sdpa)
-    if dtype == "bf16":
-        net = net.to(torch.bfloat16)
+    net = network(options, sdpa, dtype)
     if mode:
         import torch._inductor.config as inductor
         inductor.freezing = True  # packs the weights for the chosen GEMM once
@@ -63,7 +61,7 @@ def torch_rival(options, dtype="f32", mode=None, sdpa=False):
 def export(options, path):
     import numpy as np
     import torch
-    net = timm_model(options)
+    net = network(options)
     x = torch.from_numpy(np.zeros(options.shape, np.float32))
     pad = torch.nn.functional.pad
     # Padding by nothing would stay in the graph as a copy; no rival shall pay for that.
@@ -111,7 +109,7 @@ RIVALS = {
     "torch compile-max bf16": lambda o: torch_rival(o, "bf16", mode="max-autotune-no-cudagraphs"),
     "openvino bf16": lambda o: openvino_rival(o, "bf16"),
 }
-# The other way to write attention for PyTorch; the faster of the two is the rival.
+# The other way to write attention in timm's networks; the faster of the two is the rival.
 for dtype_name in ("f32", "bf16"):
     RIVALS[f"torch compile+sdpa {dtype_name}"] = (
         lambda o, dtype=dtype_name: torch_rival(o, dtype, mode="default", sdpa=True))
@@ -292,7 +290,7 @@ def label_and_command(text):
 
 def parse(argv):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="swin_tiny_patch4_window7_224", help="timm name")
+    parser.add_argument("--model", default="swin_tiny_patch4_window7_224", help="one of our names")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--size", type=int, nargs=2, default=(224, 224), metavar=("H", "W"))

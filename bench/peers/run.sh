@@ -6,7 +6,7 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 python=$("$here/setup.sh")
 bench=${VERTEBRA_BENCH:-$here/../../apps/bench}
-common="--model {model} --threads {threads} --batch {batch} --json"
+common="--model {model} --threads {threads} --batch {batch} --golden --json"
 if [ -x "$bench" ]; then
     exec "$python" "$here/cpu.py" --ours "f32=$bench --dtype f32 $common" \
         --ours "bf16=$bench --dtype bf16 $common" "$@"

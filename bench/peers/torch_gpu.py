@@ -1,88 +1,176 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PyTorch on the GPU: eager and compiled (CUDA graphs), a timm model with random weights, f16 in
-channels_last, inputs on the device.
+"""PyTorch on the GPU, f16 in channels_last, hashed weights, inputs on the device (networks.py).
 
-  python3 bench/peers/torch_gpu.py swin_tiny_patch4_window7_224 --batches 1 64 256
+  python3 bench/peers/torch_gpu.py MODEL ... --batches 1 64 256
+  python3 bench/peers/torch_gpu.py MODEL ... --warm-cache    compiles only, all at the same time
 
-Prints one line per mode and batch: median milliseconds by CUDA events, pictures per second. With
---ours FILE (what apps/bench --json printed; bench/gpu.sh does both) ends with one table of all.
+Modes: eager; compiled (CUDA graphs); flex, the same with flex_attention, for neighborhood attention.
+Prints one line per model, mode and batch: median milliseconds by CUDA events, pictures per second.
+With --ours FOLDER (MODEL.json: what apps/bench --json printed; bench/gpu.sh does both) ends with
+one table of all. Compiled kernels are kept in $TORCHINDUCTOR_CACHE_DIR.
 """
 import argparse
 import json
+import os
 import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
 
-import timm
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vertebra" / "inductor_gpu"
+os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(CACHE))
+
 import torch
+
+import networks
+
+LIMIT = 5e-2  # of max|logit|, f16 against eager f16: above it a mode computes something else
+MODES = ("eager", "compiled", "flex")
 
 
 def median_ms(model, x, rounds):
-    with torch.inference_mode():
-        for _ in range(5):
-            model(x)
-        torch.cuda.synchronize()
-        times = []
-        for _ in range(rounds):
-            begin = torch.cuda.Event(enable_timing=True)
-            end = torch.cuda.Event(enable_timing=True)
-            begin.record()
-            model(x)
-            end.record()
-            end.synchronize()
-            times.append(begin.elapsed_time(end))
+    for _ in range(5):
+        model(x)
+    torch.cuda.synchronize()
+    times = []
+    for _ in range(rounds):
+        begin = torch.cuda.Event(enable_timing=True)
+        end = torch.cuda.Event(enable_timing=True)
+        begin.record()
+        model(x)
+        end.record()
+        end.synchronize()
+        times.append(begin.elapsed_time(end))
     return statistics.median(times)
 
 
-def measure(args):
+def applies(mode, name):
+    return mode != "flex" or networks.has_flex(name)
+
+
+def network(args, name, flex):
+    model = networks.build(name, flex)
+    networks.fill(model)
+    return model.to(args.device, torch.half, memory_format=torch.channels_last)
+
+
+def fast_form(model, mode):
+    if mode == "eager":
+        return model
+    torch._dynamo.reset()
+    return torch.compile(model, mode="reduce-overhead", dynamic=False)
+
+
+@torch.inference_mode()
+def measure(args, name):
     """{mode: {batch: ms}}, printed as it goes."""
-    model = timm.create_model(args.model, pretrained=False).cuda().half().eval()
-    model = model.to(memory_format=torch.channels_last)
-    size = args.size or model.default_cfg["input_size"][-1]
-    times = {}
-    for mode in args.modes:
+    times, want = {}, {}
+    for mode in (m for m in args.modes if applies(m, name)):
+        model = network(args, name, mode == "flex")
+        size = args.size or networks.size(name, model)
         for batch in args.batches:
-            torch._dynamo.reset()
-            fast = torch.compile(model, mode="reduce-overhead") if mode == "compiled" else model
-            x = torch.randn(batch, 3, size, size, device="cuda", dtype=torch.half)
+            torch.manual_seed(1)
+            x = torch.randn(batch, 3, size, size, device=args.device, dtype=torch.half)
             x = x.to(memory_format=torch.channels_last)
+            networks.prepare(model, x[:1])
+            start = time.perf_counter()
+            fast = fast_form(model, mode)
+            logits = fast(x).float()
+            seconds = time.perf_counter() - start
+            want.setdefault(batch, logits)
+            error = float((logits - want[batch]).abs().max() / want[batch].abs().max())
+            if args.compile_only:
+                continue
             ms = median_ms(fast, x, 30 if batch > 1 else 100)
             times.setdefault(mode, {})[batch] = ms
-            print(f"{args.model} {mode} batch {batch}: {ms:.3f} ms, {1e3 * batch / ms:.0f} img/s",
-                  flush=True)
+            print(f"{name} {mode} batch {batch}: {ms:.3f} ms, {1e3 * batch / ms:.0f} img/s, "
+                  f"ready after {seconds:.0f} s, difference {error:.0e}"
+                  f"{'' if error <= LIMIT else '  DIFFERENT'}", flush=True)
     return times
 
 
-def print_table(ours, times, batches):
-    mine = {b["batch"]: b["latency_ms"]["median"] for b in ours["batches"]}
-    floor = {b["batch"]: b["floor_ms"] for b in ours["batches"]}
-    rows = {"ours": mine, **times}
-    print("| batch | " + " | ".join(f"{r} ms | {r} img/s" for r in rows) +
-          " | floor ms | ours at |")
-    print("|---" * (2 * len(rows) + 3) + "|")
-    for b in batches:
-        cells = [f"{t[b]:.3f} | {1e3 * b / t[b]:.0f}" if b in t else "- | -"
-                 for t in rows.values()]
-        share = f"{floor[b]:.3f} | {100 * floor[b] / mine[b]:.0f} %" if b in mine else "- | -"
-        print(f"| {b} | " + " | ".join(cells) + f" | {share} |")
+def warm_cache(args):
+    """A process per compiled mode and batch: compiling is one core's work for a minute or more."""
+    env = os.environ | {"TORCHINDUCTOR_COMPILE_THREADS": "2", "OMP_NUM_THREADS": "1"}
+    jobs = {}
+    for name in args.models:
+        for mode in (m for m in args.modes if m != "eager" and applies(m, name)):
+            for batch in args.batches:
+                command = [sys.executable, "-W", "ignore", __file__, name, "--modes", mode,
+                           "--batches", str(batch), "--device", args.device, "--compile-only"]
+                command += ["--size", str(args.size)] if args.size else []
+                jobs[name, mode, batch] = subprocess.Popen(
+                    command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    failed = 0
+    for (name, mode, batch), job in jobs.items():
+        words = job.communicate()[1].strip().splitlines()
+        if job.returncode:
+            failed += 1
+            print(f"{name} {mode} batch {batch}: {words[-1] if words else 'failed'}", flush=True)
+    # What is fastest was found out while the others were running: that is to be seen again.
+    for choice in Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).rglob("*.best_config"):
+        choice.unlink()
+    return failed
+
+
+def cell(ms, batch):
+    return f"{ms:.3f} | {1e3 * batch / ms:.0f}" if ms else "- | -"
+
+
+def print_table(args, all_times):
+    print("| f16 | batch | ours ms | img/s | compiled ms | img/s | eager ms | img/s | "
+          "compiled over ours | floor ms | ours at |")
+    print("|---" * 11 + "|")
+    for name in args.models:
+        path = Path(args.ours) / f"{name}.json"
+        ours = json.loads(path.read_text(encoding="utf-8") or "{}") if path.exists() else {}
+        mine = {b["batch"]: b for b in ours.get("batches", [])}
+        times = all_times.get(name, {})
+        for batch in args.batches:
+            ms = mine[batch]["latency_ms"]["median"] if batch in mine else None
+            best = min((times[mode][batch] for mode in MODES[1:] if batch in times.get(mode, {})),
+                       default=None)
+            ratio = f"{best / ms:.2f}" if ms and best else "-"
+            floor = mine[batch]["floor_ms"] if ms else None
+            share = f"{floor:.3f} | {100 * floor / ms:.0f} %" if floor else "- | -"
+            print(f"| {name} | {batch} | {cell(ms, batch)} | {cell(best, batch)} | "
+                  f"{cell(times.get('eager', {}).get(batch), batch)} | {ratio} | {share} |")
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("models", nargs="+")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 64, 256])
+    parser.add_argument("--size", type=int)
+    parser.add_argument("--modes", nargs="+", default=list(MODES), choices=MODES)
+    parser.add_argument("--warm-cache", action="store_true")
+    parser.add_argument("--ours", metavar="FOLDER")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--compile-only", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args()
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("model")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 64, 256])
-    parser.add_argument("--size", type=int)
-    parser.add_argument("--modes", nargs="+", default=["eager", "compiled"])
-    parser.add_argument("--ours", metavar="FILE")
-    args = parser.parse_args()
-    print(f"torch {torch.__version__}, timm {timm.__version__}, {torch.cuda.get_device_name()}")
-    times = measure(args)
+    args = parse()
+    if args.warm_cache:
+        return warm_cache(args)
+    all_times, failed = {}, 0
+    for name in args.models:
+        try:
+            all_times[name] = measure(args, name)
+        except Exception as error:  # one network's trouble must not cost the others' numbers
+            if args.compile_only:
+                raise
+            failed += 1
+            print(f"{name}: {type(error).__name__}: {error}", flush=True)
+        torch._dynamo.reset()
+        torch.cuda.empty_cache()
     if args.ours:
-        with open(args.ours, encoding="utf-8") as file:
-            ours = json.load(file)
-        print(f"\n{ours['model']} at {ours['height']}x{ours['width']}, {ours['dtype']}, "
-              f"{ours['device']}; torch {torch.__version__}, timm {timm.__version__}")
-        print(f"peak {ours['peak_gflops'] / 1e3:.0f} TFLOP/s, copies {ours['copy_gbs']:.0f} GB/s")
-        print_table(ours, times, args.batches)
+        print(f"\n{torch.cuda.get_device_name()}, torch {torch.__version__}")
+        print_table(args, all_times)
+    return failed
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
