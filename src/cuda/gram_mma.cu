@@ -18,8 +18,8 @@
  * the largest element (f16: 2^-22).
  *
  * whole_kernel: a block owns a head of an image; its warps take turns with the pixels, and add
- *   their sums in a fixed order. part_kernel and strip_kernel, for few heads of many pixels: a
- *   block sums a part of the pixels, then a block adds the parts and serves a strip of the pixels.
+ *   their sums in a fixed order. part_kernel and serve_kernel, for few heads of many pixels: a
+ *   block sums a part of the pixels, then a block adds all parts and serves one.
  * Shared: the sums of each warp, 4 or 5 KiB. */
 #include <math.h>
 
@@ -34,27 +34,29 @@ enum {
     WARPS = 8,  /* of a block at most */
     SUM_TILES = 2,
     APPLY_TILES = 4, /* tiles whose loads a warp has under way */
-    MOST_PARTS = 16
+    MOST_PARTS = 16,
+    BLOCKS = 132 /* that many parts fill a large GPU */
 };
 
 /* ---- arguments ------------------------------------------------------------------------------- */
 
 typedef struct gram_plan {
-    int warps, parts, strips; /* parts 1: whole_kernel */
+    int warps, parts; /* parts 1: whole_kernel */
 } gram_plan;
 
+/* By the size of the map alone, so that the order of the sums is too. From times on an H100
+ * (bench/cuda_kernels --summed): at least three tiles for a warp; parts while the heads fill half
+ * of its multiprocessors. */
 static gram_plan gram_plan_make(int64_t pairs, int64_t pixels)
 {
-    int64_t tiles = (pixels + TILE - 1) / TILE;
-    gram_plan plan = {WARPS, 1, 1};
-    while (plan.warps > 1 && plan.warps * SUM_TILES > tiles) {
+    int64_t tiles = (pixels + TILE - 1) / TILE, parts = tiles / WARPS, wanted = BLOCKS / pairs;
+    gram_plan plan = {WARPS, 1};
+    while (plan.warps > 1 && plan.warps * 3 > tiles) {
         plan.warps /= 2;
     }
-    int64_t parts = tiles / (WARPS * SUM_TILES), wanted = 132 / pairs;
     parts = parts < wanted ? parts : wanted;
     if (parts > 1) {
         plan.parts = (int)(parts < MOST_PARTS ? parts : MOST_PARTS);
-        plan.strips = (int)(parts < 2 * MOST_PARTS ? parts : 2 * MOST_PARTS);
     }
     return plan;
 }
@@ -65,7 +67,7 @@ typedef struct gram_args {
     void *dst;
     int64_t image_rows, image_cols, image_x, image_dst; /* from one image to the next */
     int rows_pixel, cols_pixel, x_pixel, dst_pixel;
-    int pixels, heads, parts, strips;
+    int pixels, heads, parts;
     float4 *partial; /* [pair][part][chunk][lane] */
     const float *temperature;
     float scale, floor;
@@ -193,12 +195,21 @@ __device__ __forceinline__ void store_sums(const gram_sums<LINEAR> &s, float4 *p
 template <int CHUNKS>
 __device__ __forceinline__ void add_parts(const float4 *parts, int count, float4 *sum)
 {
-    for (int i = (int)threadIdx.x; i < CHUNKS * 32; i += (int)blockDim.x) {
+    constexpr int SIZE = CHUNKS * 32, AHEAD = 8;
+    for (int i = (int)threadIdx.x; i < SIZE; i += (int)blockDim.x) {
         float4 x = parts[i];
-#pragma unroll 8
-        for (int p = 1; p < count; p++) {
-            float4 y = parts[p * CHUNKS * 32 + i];
-            x = {x.x + y.x, x.y + y.y, x.z + y.z, x.w + y.w};
+        for (int p = 1; p < count; p += AHEAD) {
+            float4 y[AHEAD];
+#pragma unroll
+            for (int k = 0; k < AHEAD; k++) {
+                y[k] = parts[min(p + k, count - 1) * SIZE + i];
+            }
+#pragma unroll
+            for (int k = 0; k < AHEAD; k++) {
+                if (p + k < count) {
+                    x = {x.x + y[k].x, x.y + y[k].y, x.z + y[k].z, x.w + y[k].w};
+                }
+            }
         }
         sum[i] = x;
     }
@@ -435,14 +446,14 @@ __global__ void __launch_bounds__(WARPS * 32, 2) part_kernel(gram_args a)
 }
 
 template <typename T, bool LINEAR>
-__global__ void __launch_bounds__(WARPS * 32, 2) strip_kernel(gram_args a)
+__global__ void __launch_bounds__(WARPS * 32, 2) serve_kernel(gram_args a)
 {
     extern __shared__ __align__(16) unsigned char shared[];
     float4 *sums = reinterpret_cast<float4 *>(shared);
     constexpr int CHUNKS = gram_sums<LINEAR>::CHUNKS;
-    int pair = (int)blockIdx.x / a.strips, strip = (int)blockIdx.x - pair * a.strips;
-    int begin = part_begin(a.pixels, strip, a.strips);
-    int end = part_begin(a.pixels, strip + 1, a.strips);
+    int pair = (int)blockIdx.x / a.parts, part = (int)blockIdx.x - pair * a.parts;
+    int begin = part_begin(a.pixels, part, a.parts);
+    int end = part_begin(a.pixels, part + 1, a.parts);
     vt_let_successor_begin();
     gram_head<T> h = head_of<T>(a, pair);
     vt_wait_for_predecessor();
@@ -487,7 +498,7 @@ const char *vt_cuda_gram_mma_refuse(const vt_cuda_gram *g, const vt_cuda_apply *
         return "a map is not aligned to 16 bytes";
     }
     if (g->pixels < 1 || g->pixels > 1 << 30 || g->heads < 1 ||
-        g->n * g->heads > INT32_MAX / (2 * MOST_PARTS)) {
+        g->n * g->heads > INT32_MAX / MOST_PARTS) {
         return "the map is empty or beyond 2^30 pixels";
     }
     return NULL;
@@ -506,7 +517,7 @@ static cudaError_t launch(const gram_args *a, const gram_plan *plan, int64_t pai
     cudaError_t e = vt_cuda_launch(part_kernel<T, LINEAR>, (unsigned)(pairs * plan->parts), threads,
                                    shared, stream, *a);
     return e ? e
-             : vt_cuda_launch(strip_kernel<T, LINEAR>, (unsigned)(pairs * plan->strips), threads,
+             : vt_cuda_launch(serve_kernel<T, LINEAR>, (unsigned)(pairs * plan->parts), threads,
                               part, stream, *a);
 }
 
@@ -539,7 +550,6 @@ cudaError_t vt_cuda_gram_mma(const vt_cuda_gram *g, const vt_cuda_apply *use, cu
                    .pixels = (int)g->pixels,
                    .heads = g->heads,
                    .parts = plan.parts,
-                   .strips = plan.strips,
                    .partial = (float4 *)(void *)g->partial,
                    .temperature = use->temperature,
                    .scale = use->scale,

@@ -515,6 +515,8 @@ const op_entry op_entries[] = {
     {"odd", {3, 7, 11, 101}, MEAN_POOL, .terms = 77},
     {"mean 1000", {1, 56, 56, 9}, MEAN_POOL, .mean = 1000, .terms = 3136},
     {"half", {1, 7, 7, 768}, MEAN_POOL, HALF_IN, HALF_OUT, .terms = 49},
+    {"some pixels", {3, 23, 9, 200}, MEAN_POOL, .terms = 207},
+    {"many pixels", {3, 33, 37, 136}, MEAN_POOL, .mean = 3, .terms = 1221},
 
     {"depthwise one", {1, 1, 1, 1}, DEPTHWISE(EACH(3), EACH(1), EACH(1), AROUND(1)), .terms = 1},
     {"3x3, odd", {3, 9, 11, 37}, DEPTHWISE(EACH(3), EACH(1), EACH(1), AROUND(1)), .terms = 9},
