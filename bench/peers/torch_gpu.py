@@ -4,7 +4,8 @@
   python3 bench/peers/torch_gpu.py MODEL ... --batches 1 64 256
   python3 bench/peers/torch_gpu.py MODEL ... --warm-cache    compiles only, all at the same time
 
-Modes: eager; compiled (CUDA graphs); flex, the same with flex_attention, for neighborhood attention.
+Modes: eager; compiled (CUDA graphs); second, compiled in a network's second form where it has one
+(flex_attention, torchvision's deformable convolution).
 Prints one line per model, mode and batch: median milliseconds by CUDA events, pictures per second.
 With --ours FOLDER (MODEL.json: what apps/bench --json printed; bench/gpu.sh does both) ends with
 one table of all. Compiled kernels are kept in $TORCHINDUCTOR_CACHE_DIR.
@@ -26,7 +27,7 @@ import torch
 import networks
 
 LIMIT = 5e-2  # of max|logit|, f16 against eager f16: above it a mode computes something else
-MODES = ("eager", "compiled", "flex")
+MODES = ("eager", "compiled", "second")
 
 
 def median_ms(model, x, rounds):
@@ -46,11 +47,11 @@ def median_ms(model, x, rounds):
 
 
 def applies(mode, name):
-    return mode != "flex" or networks.has_flex(name)
+    return mode != "second" or networks.has_second(name)
 
 
-def network(args, name, flex):
-    model = networks.build(name, flex)
+def network(args, name, second):
+    model = networks.build(name, second)
     networks.fill(model)
     return model.to(args.device, torch.half, memory_format=torch.channels_last)
 
@@ -67,7 +68,7 @@ def measure(args, name):
     """{mode: {batch: ms}}, printed as it goes."""
     times, want = {}, {}
     for mode in (m for m in args.modes if applies(m, name)):
-        model = network(args, name, mode == "flex")
+        model = network(args, name, mode == "second")
         size = args.size or networks.size(name, model)
         for batch in args.batches:
             torch.manual_seed(1)
