@@ -149,10 +149,10 @@ static void van_bind(vt_binder *b, const vt_variant *variant, const vt_bind_sett
 
 static vt_value forward_block(vt_builder *b, const van_block *block, vt_value x)
 {
+    vt_value shortcut = vt_op_affine(b, x, &block->residual);
     vt_value y = vt_conv_forward(b, &block->proj_1, x, VT_ACT_GELU);
     y = vt_large_kernel_attention_forward(b, &block->lka, y);
-    y = vt_conv_forward(b, &block->proj_2, y, VT_ACT_NONE);
-    x = vt_op_add(b, vt_op_affine(b, x, &block->residual), y);
+    x = vt_op_add(b, shortcut, vt_conv_forward(b, &block->proj_2, y, VT_ACT_NONE));
     return vt_op_add(b, x, vt_conv_mlp_forward(b, &block->mlp, x));
 }
 
