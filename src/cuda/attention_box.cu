@@ -939,8 +939,7 @@ static cudaError_t launch(void (*kernel)(vt_cuda_attention, M), int64_t blocks, 
                           size_t shared, cudaStream_t stream, const vt_cuda_attention &a,
                           const M &m)
 {
-    cudaError_t code =
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+    cudaError_t code = vt_cuda_allow_shared((const void *)kernel);
     return code == cudaSuccess ? vt_cuda_launch(kernel, vt_grid(blocks, 1), (unsigned)warps * 32,
                                                 shared, stream, a, m)
                                : code;

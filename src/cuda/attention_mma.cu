@@ -643,8 +643,7 @@ static cudaError_t launch_window(const vt_cuda_attention *a, const vt_window_map
     int threads = (map->tokens + 15) / 16 * 32, blocks;
     size_t shared = (size_t)(6 * TILE * a->qk_width * 2) + 2 * TILE +
                     (a->temperature ? 2 * TILE * sizeof(float) : 0);
-    cudaError_t e = cudaFuncSetAttribute((const void *)kernel,
-                                         cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+    cudaError_t e = vt_cuda_allow_shared((const void *)kernel);
     if (e == cudaSuccess) {
         e = resident_blocks((const void *)kernel, threads, shared, &blocks);
     }
@@ -664,8 +663,7 @@ static cudaError_t launch_stream(const vt_cuda_attention *a, const vt_window_map
     int warps = (map->tokens + 15) / 16, parts = (warps + STREAM_WARPS - 1) / STREAM_WARPS;
     warps = (warps + parts - 1) / parts;
     size_t shared = stream_shared(map, a->qk_width, warps * 16);
-    cudaError_t e = cudaFuncSetAttribute((const void *)kernel,
-                                         cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+    cudaError_t e = vt_cuda_allow_shared((const void *)kernel);
     if (e != cudaSuccess) {
         return e;
     }

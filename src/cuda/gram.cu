@@ -13,6 +13,7 @@
 #include <math.h>
 
 #include "cuda/convert.cuh"
+#include "cuda/launch.cuh"
 #include "cuda/reduce.cuh"
 
 enum {
@@ -287,12 +288,9 @@ static cudaError_t launch_apply(const vt_cuda_apply *a, cudaStream_t stream)
 {
     int splits = (int)((a->pixels + SPLIT - 1) / SPLIT);
     size_t shared = apply_shared(a->x_width, a->dst_width);
-    if (shared > 48 * 1024) {
-        cudaError_t code = cudaFuncSetAttribute(
-            apply_kernel<T, D>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
-        if (code != cudaSuccess) {
-            return code;
-        }
+    cudaError_t code = vt_cuda_allow_shared((const void *)apply_kernel<T, D>);
+    if (code != cudaSuccess) {
+        return code;
     }
     apply_kernel<T, D>
         <<<vt_grid(a->n * a->heads * splits, 1), THREADS, shared, stream>>>(*a, splits);

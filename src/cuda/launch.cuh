@@ -37,6 +37,25 @@ __device__ __forceinline__ void vt_wait_for_predecessor(void)
 #endif
 }
 
+/* Lets the blocks of a kernel have as much shared memory as there is: as much for all its launches,
+ * because another thread may launch it, with other shapes, between this call and its own launch. */
+static inline cudaError_t vt_cuda_allow_shared(const void *kernel)
+{
+    int device, most;
+    cudaFuncAttributes has;
+    cudaError_t e = cudaGetDevice(&device);
+    if (e == cudaSuccess) {
+        e = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    }
+    if (e == cudaSuccess) {
+        e = cudaFuncGetAttributes(&has, kernel);
+    }
+    return e == cudaSuccess
+               ? cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                      most - (int)has.sharedSizeBytes)
+               : e;
+}
+
 /* `cluster` blocks see each other's shared memory (more than 1: compute capability 9.0). */
 template <typename... P, typename... A>
 static cudaError_t vt_cuda_launch_cluster(int cluster, void (*kernel)(P...), dim3 grid,

@@ -166,10 +166,10 @@ __device__ __forceinline__ void load_row(const vt_cuda_linear_small &a, unsigned
     }
 }
 
-/* y = x * slope + offset is the row normalised. Its moments come from one pass over x - x[0]:
- *   mean = x[0] + m, variance = mean of (x - x[0])^2 - m^2, m = mean of (x - x[0]).
- * One element lies at most sqrt(cols - 1) deviations from the mean, so the difference loses at most
- * log2(cols) bits of f32, whatever the mean. */
+/* (x - center) * slope is the row normalised: of equal values exactly 0, however large they are.
+ * Its moments come from one pass over x - x[0]: mean = x[0] + m, variance = mean of (x - x[0])^2 -
+ * m^2, m = mean of (x - x[0]). One element lies at most sqrt(cols - 1) deviations from the mean, so
+ * the difference loses at most log2(cols) bits of f32, whatever the mean. */
 template <int R> struct moments {
     float first[R], sum[R], squares[R];
 
@@ -194,8 +194,8 @@ template <int R> struct moments {
         squares[r] = square[0] + square[1];
     }
     template <int LANES>
-    __device__ __forceinline__ void finish(float cols, float eps, float (&slope)[R],
-                                           float (&offset)[R])
+    __device__ __forceinline__ void finish(float cols, float eps, float (&center)[R],
+                                           float (&slope)[R])
     {
 #pragma unroll
         for (int step = LANES / 2; step > 0; step /= 2) {
@@ -210,7 +210,7 @@ template <int R> struct moments {
             float mean = __fdividef(sum[r], cols);
             float variance = fmaxf(__fdividef(squares[r], cols) - mean * mean, 0.0f);
             slope[r] = rsqrtf(variance + eps);
-            offset[r] = -(first[r] + mean) * slope[r];
+            center[r] = first[r] + mean;
         }
     }
 };
@@ -230,7 +230,7 @@ __device__ __forceinline__ void normalise_rows(const vt_cuda_linear_small &a, un
     for (int i = 0; i < each; i += R) {
         unsigned row = first + (unsigned)(i * apart);
         vt_pack<T, WIDE> raw[R][C];
-        float slope[R], offset[R];
+        float center[R], slope[R];
         moments<R> m;
 #pragma unroll
         for (int r = 0; r < R; r++) {
@@ -240,7 +240,7 @@ __device__ __forceinline__ void normalise_rows(const vt_cuda_linear_small &a, un
         for (int r = 0; r < R; r++) {
             m.template add<T, lanes>(r, raw[r], lane, chunks);
         }
-        m.template finish<lanes>((float)a.depth, a.eps, slope, offset);
+        m.template finish<lanes>((float)a.depth, a.eps, center, slope);
 #pragma unroll
         for (int c = 0; c < C; c++) {
             unsigned col = (lane + (unsigned)(c * lanes)) * WIDE - begin;
@@ -255,7 +255,7 @@ __device__ __forceinline__ void normalise_rows(const vt_cuda_linear_small &a, un
 #pragma unroll
                 for (int e = 0; e < WIDE; e++) {
                     x[e] =
-                        (x[e] * slope[r] + offset[r]) * scaling.scale[c][e] + scaling.shift[c][e];
+                        (x[e] - center[r]) * slope[r] * scaling.scale[c][e] + scaling.shift[c][e];
                 }
                 vt_store_shared(
                     at + vt_tile_offset<PANEL>((int)row + r * apart, (int)(col / WIDE % 8)),
@@ -685,9 +685,7 @@ cudaError_t vt_cuda_linear_small_run(const vt_cuda_linear_small *a, cudaStream_t
     }
     small_function *kernel =
         a->dtype == VT_F16 ? kernel_for<__half>(&l) : kernel_for<__nv_bfloat16>(&l);
-    /* as much for all launches: another thread may be between these two calls */
-    cudaError_t e = cudaFuncSetAttribute(
-        (const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, device.block_shared);
+    cudaError_t e = vt_cuda_allow_shared((const void *)kernel);
     if (e != cudaSuccess) {
         return e;
     }

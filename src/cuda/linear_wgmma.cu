@@ -14,6 +14,7 @@
  * up to 512): they read W too often for so few rows.
  *
  * Shared memory: slots, rows, results, vectors in f32, barriers. */
+#include "cuda/launch.cuh"
 #include "cuda/wgmma_rows.cuh"
 
 enum { ROWS = VT_GROUP_ROWS, GROUPS = 3, BOX = 64, THREADS = 512, MOST_SLOTS = 32 };
@@ -354,8 +355,7 @@ static cudaError_t launch(const vt_cuda_linear *a, const cut *c, int processors,
         !vt_cuda_boxes(&p.dst, a->dst, a->dtype, a->rows, a->cols, ROWS, L::result_box)) {
         return cudaErrorInvalidValue;
     }
-    cudaError_t code = cudaFuncSetAttribute(
-        linear_kernel<T, K, N>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)c->bytes);
+    cudaError_t code = vt_cuda_allow_shared((const void *)linear_kernel<T, K, N>);
     if (code != cudaSuccess) {
         return code;
     }

@@ -14,6 +14,7 @@
  * results, which are written over the rows that they were made from.
  *
  * Shared memory: slots, rows (64 x C per warpgroup and buffer), vectors in f32, barriers. */
+#include "cuda/launch.cuh"
 #include "cuda/wgmma_rows.cuh"
 
 enum {
@@ -455,8 +456,7 @@ template <typename T, int C> static cudaError_t launch(const vt_cuda_mlp *a, cud
         return cudaErrorInvalidValue;
     }
     size_t bytes = fixed_bytes(C, a->hidden) + (size_t)p.slots * L::slot_bytes;
-    cudaError_t code = cudaFuncSetAttribute(
-        mlp_kernel<T, C>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
+    cudaError_t code = vt_cuda_allow_shared((const void *)mlp_kernel<T, C>);
     if (code != cudaSuccess) {
         return code;
     }

@@ -15,6 +15,11 @@ static inline void vt_wait_for_predecessor(void)
     vt_emulated_wait_for_predecessor();
 }
 
+static inline cudaError_t vt_cuda_allow_shared(const void *kernel)
+{
+    return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, 99 << 10);
+}
+
 template <typename... P, typename... A>
 static cudaError_t vt_cuda_launch(void (*kernel)(P...), dim3 grid, unsigned threads, size_t shared,
                                   cudaStream_t stream, const A &...args)
