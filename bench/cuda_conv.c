@@ -12,13 +12,42 @@
 #include "ops/plan.h"
 
 typedef struct layer {
-    int size, in, kernel, stride, pad, out;
+    const char *of;
+    int size, in, kernel, stride, pad_before, pad_after, out;
+    vt_activation act;
+    int groups;
 } layer;
 
 static const layer layers[] = {
-    {224, 3, 3, 2, 1, 64}, {224, 3, 7, 4, 3, 64}, {56, 64, 3, 2, 1, 128}, {112, 64, 3, 1, 1, 64}};
+    {"MaxViT-T stem 1", 224, 3, 3, 2, 0, 1, 64, VT_ACT_GELU_TANH, 1},
+    {"MaxViT-T stem 2", 112, 64, 3, 1, 1, 1, 64, VT_ACT_NONE, 1},
+    {"DaViT-T stem", 224, 3, 7, 4, 3, 3, 96, VT_ACT_NONE, 1},
+    {"VAN-B1 stem", 224, 3, 7, 4, 3, 3, 64, VT_ACT_NONE, 1},
+    {"VAN-B1 patch 2", 56, 64, 3, 2, 1, 1, 128, VT_ACT_NONE, 1},
+    {"VAN-B1 patch 3", 28, 128, 3, 2, 1, 1, 320, VT_ACT_NONE, 1},
+    {"VAN-B1 patch 4", 14, 320, 3, 2, 1, 1, 512, VT_ACT_NONE, 1},
+    {"NAT-T stem 1", 224, 3, 3, 2, 1, 1, 32, VT_ACT_NONE, 1},
+    {"NAT-T stem 2", 112, 32, 3, 2, 1, 1, 64, VT_ACT_NONE, 1},
+    {"L2ViT-T stem 1", 224, 3, 3, 2, 1, 1, 48, VT_ACT_RELU, 1},
+    {"L2ViT-T stem 2", 112, 48, 3, 2, 1, 1, 96, VT_ACT_NONE, 1},
+    {"HaloNet-26t stem 1", 256, 3, 3, 2, 1, 1, 24, VT_ACT_RELU, 1},
+    {"HaloNet-26t stem 2", 128, 24, 3, 1, 1, 1, 32, VT_ACT_RELU, 1},
+    {"HaloNet-26t stem 3", 128, 32, 3, 1, 1, 1, 64, VT_ACT_RELU, 1},
+    {"HaloNet-26t stage 1", 64, 64, 3, 1, 1, 1, 64, VT_ACT_RELU, 1},
+    {"HaloNet-26t stage 2", 64, 256, 1, 2, 0, 0, 512, VT_ACT_NONE, 1},
+    {"ECA-HaloNeXt-26ts", 64, 64, 3, 1, 1, 1, 64, VT_ACT_SILU, 4},
+    {"padded on one side", 56, 64, 3, 2, 0, 1, 128, VT_ACT_NONE, 1},
+};
 static const int batches[] = {1, 64};
-enum { LAYERS = 4, BATCHES = 2, RUNS = 21, LARGEST = 64 * 112 * 112 * 64 };
+enum {
+    LAYERS = sizeof layers / sizeof *layers,
+    BATCHES = 2,
+    RUNS = 21,
+    LARGEST = 64 * 128 * 128 * 64
+};
+
+/* Operations beyond which the plain kernel is not waited for. */
+static const double too_many = 4e9;
 
 static vt_error error;
 static vt_context *context;
@@ -95,7 +124,7 @@ static void bench(const vt_backend *gpu, void *stream, const layer *l, int batch
 {
     const vt_device_ops *device = gpu->device;
     vt_program p;
-    int64_t depth = (int64_t)l->kernel * l->kernel * l->in;
+    int64_t depth = (int64_t)l->kernel * l->kernel * l->in / l->groups;
     vt_weight_shape shapes[] = {{"none", 0, 0}, {"w", l->out, depth}, {"b", 1, l->out}};
     vt_program_init(&p, vt_context_allocator(context));
     vt_builder b = {.program = &p, .weights = shapes, .weight_count = 3};
@@ -108,16 +137,20 @@ static void bench(const vt_backend *gpu, void *stream, const layer *l, int batch
                    .stride_w = l->stride,
                    .dilation_h = 1,
                    .dilation_w = 1,
-                   .pad_top = l->pad,
-                   .pad_left = l->pad,
-                   .pad_bottom = l->pad,
-                   .pad_right = l->pad};
+                   .pad_top = l->pad_before,
+                   .pad_left = l->pad_before,
+                   .pad_bottom = l->pad_after,
+                   .pad_right = l->pad_after,
+                   .act = l->act,
+                   .groups = l->groups};
     vt_value dst = vt_op_conv2d(&b, p.input, &c);
     must(b.status == VT_OK, b.error.message);
     vt_shape d = p.maps[dst.id].shape;
-    p.maps[0].dtype = p.maps[1].dtype = dtype;
+    p.maps[0].dtype = l->in == 3 ? VT_F32 : dtype; /* pictures are staged so */
+    p.maps[1].dtype = dtype;
     vt_weight_data weights[3] = {{0},
-                                 pack(gpu, VT_USE_MATRIX, l->out, depth, dtype),
+                                 pack(gpu, l->groups > 1 ? VT_USE_VECTOR : VT_USE_MATRIX, l->out,
+                                      depth, l->groups > 1 ? VT_F32 : dtype),
                                  pack(gpu, VT_USE_VECTOR, 1, l->out, VT_F32)};
     size_t pixels = (size_t)batch * (size_t)l->size * (size_t)l->size;
     void *maps[] = {device->alloc(gpu, pixels * (size_t)l->in * 4),
@@ -126,17 +159,16 @@ static void bench(const vt_backend *gpu, void *stream, const layer *l, int batch
     vt_tensor picture = vt_tensor_nchw(noise, VT_F32, batch, l->in, l->size, l->size);
     must(device->stage(gpu, stream, &picture, &p.maps[0], maps[0], &error) == VT_OK, "input");
     vt_plan_input in = {gpu, &p, shapes, dtype, 1};
-    printf("batch %2d  %3dx%3dx%-3d %dx%d stride %d -> %3lld channels ", batch, l->size, l->size,
-           l->in, l->kernel, l->kernel, l->stride, (long long)d.c);
+    double flops = 2.0 * (double)(d.n * d.h * d.w * d.c) * (double)depth;
+    printf("%-20s %3d %3dx%3dx%-3d %dx%d/%d %4lld", l->of, batch, l->size, l->size, l->in,
+           l->kernel, l->kernel, l->stride, (long long)d.c);
     for (const vt_impl *const *i = gpu->impls[VT_OP_CONV2D]; *i; i++) {
         const char *why = (*i)->refuse ? (*i)->refuse(&in, p.records) : NULL;
-        if (why) {
-            printf("  %s: %s", (*i)->name, why);
+        if (why || (!(*i)->refuse && flops > too_many)) {
             continue;
         }
         double s = time_impl(gpu, stream, &in, &p, weights, maps, *i);
-        double flops = 2.0 * (double)(d.n * d.h * d.w * d.c) * (double)depth;
-        printf("  %s %9.1f us %6.1f TFLOP/s", (*i)->name, 1e6 * s, 1e-12 * flops / s);
+        printf("  %s %7.1f us %6.1f TFLOP/s", (*i)->name, 1e6 * s, 1e-12 * flops / s);
     }
     printf("\n");
     for (int i = 0; i < 2; i++) {

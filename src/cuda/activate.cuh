@@ -18,6 +18,12 @@ __device__ __forceinline__ float vt_gelu_short(float x)
     return fmaxf(x, 0.0f) - 0.5f * fabsf(x) * poly * __expf(-z * z);
 }
 
+/* x / (1 + e^-y): x times the logistic function of y, within a few roundings of f32. */
+__device__ __forceinline__ float vt_times_logistic(float x, float y)
+{
+    return __fdividef(x, 1.0f + __expf(-y));
+}
+
 /* EXACT: for f32 results. */
 template <bool EXACT, int V>
 __device__ __forceinline__ void vt_activate(vt_activation act, float (&x)[V])
@@ -31,12 +37,13 @@ __device__ __forceinline__ void vt_activate(vt_activation act, float (&x)[V])
 #pragma unroll
         for (int i = 0; i < V; i++) {
             float inner = 0.79788456f * (x[i] + 0.044715f * x[i] * x[i] * x[i]);
-            x[i] = 0.5f * x[i] * (1.0f + tanhf(inner));
+            x[i] =
+                EXACT ? 0.5f * x[i] * (1.0f + tanhf(inner)) : vt_times_logistic(x[i], 2.0f * inner);
         }
     } else if (act == VT_ACT_SILU) {
 #pragma unroll
         for (int i = 0; i < V; i++) {
-            x[i] = x[i] / (1.0f + expf(-x[i]));
+            x[i] = EXACT ? x[i] / (1.0f + expf(-x[i])) : vt_times_logistic(x[i], x[i]);
         }
     } else if (act == VT_ACT_RELU) {
 #pragma unroll
@@ -46,7 +53,7 @@ __device__ __forceinline__ void vt_activate(vt_activation act, float (&x)[V])
     } else if (act == VT_ACT_SIGMOID) {
 #pragma unroll
         for (int i = 0; i < V; i++) {
-            x[i] = 1.0f / (1.0f + expf(-x[i]));
+            x[i] = EXACT ? 1.0f / (1.0f + expf(-x[i])) : vt_times_logistic(1.0f, x[i]);
         }
     } else if (act == VT_ACT_TANH) {
 #pragma unroll

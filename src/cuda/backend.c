@@ -194,7 +194,6 @@ static void close_stream(const vt_backend *backend, void *stream)
     if (s->blas) {
         cublasLtDestroy(s->blas);
     }
-    vt_cuda_dnn_stream_closed(vt_cuda_of(backend), s->dnn);
     if (s->begin) {
         cudaEventDestroy(s->begin);
     }
@@ -214,7 +213,6 @@ static vt_status open_stream(const vt_backend *backend, void **stream, vt_error 
     if (!s) {
         return vt_error_set(error, VT_ERR_MEMORY, "out of memory for a stream");
     }
-    vt_cuda_dnn_stream_opened(cuda);
     vt_cuda_scope scope = vt_cuda_enter(backend);
     cudaError_t code = cudaStreamCreateWithFlags(&s->own, cudaStreamNonBlocking);
     s->stream = s->own;
@@ -450,48 +448,27 @@ static vt_status fetch(const vt_backend *backend, void *stream, const vt_map *ma
 /* ---- running a plan
  * -------------------------------------------------------------------------------- */
 
-static void run_records(const struct vt_plan *plan, vt_exec *exec)
+/* The records from `first` up to `end`. */
+static void run_records(const struct vt_plan *plan, vt_exec *exec, size_t first, size_t end)
 {
-    for (size_t i = 0; i < plan->program.record_count && exec->status == VT_OK; i++) {
+    for (size_t i = first; i < end && exec->status == VT_OK; i++) {
         exec->choice = plan->choices[i];
         plan->impls[i]->run(exec, &plan->program.records[i]);
     }
-}
-
-/* One record after the other, each timed. */
-static vt_status run_timed(const struct vt_plan *plan, vt_exec *exec, vt_cuda_stream *s,
-                           vt_error *error)
-{
-    cudaError_t code = cudaSuccess;
-    for (size_t i = 0; i < plan->program.record_count; i++) {
-        float milliseconds = 0;
-        exec->choice = plan->choices[i];
-        code = cudaEventRecord(s->begin, s->stream);
-        plan->impls[i]->run(exec, &plan->program.records[i]);
-        code = code == cudaSuccess ? cudaEventRecord(s->end, s->stream) : code;
-        code = code == cudaSuccess ? cudaEventSynchronize(s->end) : code;
-        code = code == cudaSuccess ? cudaEventElapsedTime(&milliseconds, s->begin, s->end) : code;
-        if (code != cudaSuccess || exec->status != VT_OK) {
-            break;
-        }
-        exec->seconds[i] = 1e-3 * (double)milliseconds;
-    }
-    return exec->status != VT_OK ? exec->status
-                                 : vt_cuda_check(exec->backend, code, "timing the network", error);
 }
 
 /* The first run of a plan is recorded as a graph; later ones replay it. The relaxed mode lets other
  * sessions allocate and copy meanwhile, and the library load its kernels. The session's own stream
  * is recorded: the caller's may be one that cannot be. */
 static cudaError_t record_graph(const struct vt_plan *plan, vt_exec *exec, vt_cuda_stream *s,
-                                cudaGraphExec_t *graph_exec)
+                                size_t first, size_t end, cudaGraphExec_t *graph_exec)
 {
     cudaGraph_t graph = NULL;
     cudaStream_t stream = s->stream;
     cudaError_t code = cudaStreamBeginCapture(s->own, cudaStreamCaptureModeRelaxed);
     if (code == cudaSuccess) {
         s->stream = s->own;
-        run_records(plan, exec);
+        run_records(plan, exec, first, end);
         s->stream = stream;
         code = cudaStreamEndCapture(s->own, &graph);
     }
@@ -511,6 +488,35 @@ static cudaError_t launch_graph(vt_cuda_stream *s, cudaGraphExec_t graph_exec)
     return code == cudaSuccess ? cudaEventRecord(s->end, s->stream) : code;
 }
 
+/* One record after the other, each timed. It is a graph of its own, so that what a library does on
+ * the host before it starts a kernel does not count: it is no part of a run of the network. */
+static vt_status run_timed(const struct vt_plan *plan, vt_exec *exec, vt_cuda_stream *s,
+                           vt_error *error)
+{
+    cudaError_t code = cudaSuccess;
+    for (size_t i = 0; i < plan->program.record_count; i++) {
+        float milliseconds = 0;
+        cudaGraphExec_t graph_exec = NULL;
+        code = record_graph(plan, exec, s, i, i + 1, &graph_exec);
+        if (code == cudaSuccess && exec->status == VT_OK) {
+            code = cudaGraphUpload(graph_exec, s->stream);
+            code = code == cudaSuccess ? launch_graph(s, graph_exec) : code;
+            code = code == cudaSuccess ? cudaEventSynchronize(s->end) : code;
+            code =
+                code == cudaSuccess ? cudaEventElapsedTime(&milliseconds, s->begin, s->end) : code;
+        }
+        if (graph_exec) {
+            cudaGraphExecDestroy(graph_exec);
+        }
+        if (code != cudaSuccess || exec->status != VT_OK) {
+            break;
+        }
+        exec->seconds[i] = 1e-3 * (double)milliseconds;
+    }
+    return exec->status != VT_OK ? exec->status
+                                 : vt_cuda_check(exec->backend, code, "timing the network", error);
+}
+
 static vt_status run(const vt_backend *backend, const struct vt_plan *plan, vt_exec *exec,
                      void **replay, vt_error *error)
 {
@@ -519,12 +525,14 @@ static vt_status run(const vt_backend *backend, const struct vt_plan *plan, vt_e
     vt_exec inner = *exec;
     cudaError_t code = cudaSuccess;
     if (s->capturing) { /* into the caller's graph, without a graph or events of our own */
-        run_records(plan, &inner);
+        run_records(plan, &inner, 0, plan->program.record_count);
     } else if (exec->seconds) {
         inner.status = run_timed(plan, &inner, s, error);
     } else {
         cudaGraphExec_t graph_exec = *replay;
-        code = graph_exec ? cudaSuccess : record_graph(plan, &inner, s, &graph_exec);
+        code = graph_exec
+                   ? cudaSuccess
+                   : record_graph(plan, &inner, s, 0, plan->program.record_count, &graph_exec);
         if (code == cudaSuccess && inner.status == VT_OK) {
             *replay = graph_exec;
             code = launch_graph(s, graph_exec);
@@ -602,8 +610,8 @@ static const vt_device_ops device_ops = {.alloc = device_alloc,
 
 static const vt_impl *const linear_impls[] = {
     &vt_impl_cuda_linear_small, &vt_impl_cuda_linear_wgmma, &vt_impl_cuda_linear, NULL};
-static const vt_impl *const conv2d_impls[] = {&vt_impl_cuda_conv2d_cudnn, &vt_impl_cuda_conv2d,
-                                              NULL};
+static const vt_impl *const conv2d_impls[] = {&vt_impl_cuda_conv_few, &vt_impl_cuda_conv2d_cudnn,
+                                              &vt_impl_cuda_conv2d, NULL};
 static const vt_impl *const norm_impls[] = {&vt_impl_cuda_norm, NULL};
 static const vt_impl *const attention_impls[] = {
     &vt_impl_cuda_attention, &vt_impl_cuda_attention_box, &vt_impl_cuda_attention_plain, NULL};

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Dense convolution through cuDNN, the only file that knows it. The library is opened when the
- * first convolution is planned; where it is missing, or was when this was built, the plain kernel
- * serves.
+/* Dense convolution through cuDNN's graphs of operations, the only file that knows the library. It
+ * is opened when the first convolution is planned; where it is missing, or was when this was built,
+ * the plain kernel serves.
  *
- * Maps are NHWC and weights [out, ky, kx, in], as the library calls NHWC and KRSC. Sums are f32,
- * never TF32; only algorithms that multiply the matrix of patches are taken: Winograd's and
- * Fourier's lose digits, and range in f16. Bias and ReLU are part of the product, other activations
- * a kernel behind it. Padding is the same on both sides for this library: a record whose result
- * would differ is refused. */
+ * Maps are NHWC and weights [out, ky, kx, in], as the library calls NHWC and KRSC; groups and any
+ * padding are its own. Of what it proposes for a shape the fastest is kept, timed once per shape.
+ * Sums are f32, never TF32; nothing is taken that multiplies otherwise than by the matrix of
+ * patches (Winograd's and Fourier's ways lose digits, and range in f16), that two runs may tell
+ * apart, or that has to be compiled first. Bias and the ReLU behind it are part of the product,
+ * other activations a kernel behind it. */
 #include "cuda/conv_cudnn.h"
 
 #if __has_include(<cudnn.h>)
@@ -23,23 +24,12 @@
     X(Create)                                                                                      \
     X(Destroy)                                                                                     \
     X(SetStream)                                                                                   \
-    X(CreateTensorDescriptor)                                                                      \
-    X(SetTensor4dDescriptor)                                                                       \
-    X(DestroyTensorDescriptor)                                                                     \
-    X(CreateFilterDescriptor)                                                                      \
-    X(SetFilter4dDescriptor)                                                                       \
-    X(DestroyFilterDescriptor)                                                                     \
-    X(CreateConvolutionDescriptor)                                                                 \
-    X(SetConvolution2dDescriptor)                                                                  \
-    X(SetConvolutionMathType)                                                                      \
-    X(DestroyConvolutionDescriptor)                                                                \
-    X(CreateActivationDescriptor)                                                                  \
-    X(SetActivationDescriptor)                                                                     \
-    X(DestroyActivationDescriptor)                                                                 \
-    X(GetConvolutionForwardAlgorithm_v7)                                                           \
-    X(GetConvolutionForwardWorkspaceSize)                                                          \
-    X(ConvolutionForward)                                                                          \
-    X(ConvolutionBiasActivationForward)
+    X(BackendCreateDescriptor)                                                                     \
+    X(BackendDestroyDescriptor)                                                                    \
+    X(BackendSetAttribute)                                                                         \
+    X(BackendGetAttribute)                                                                         \
+    X(BackendFinalize)                                                                             \
+    X(BackendExecute)
 
 typedef struct library {
 #define X(name) __typeof__(&cudnn##name) name;
@@ -47,19 +37,30 @@ typedef struct library {
 #undef X
 } library;
 
-/* One convolution: everything that its algorithm depends on. */
-enum { PROBLEM_FIELDS = 18 };
+typedef cudnnBackendDescriptor_t piece;
+
+/* Descriptions that end together. */
+enum { MOST_PIECES = 16 };
+typedef struct pieces {
+    const library *api;
+    piece item[MOST_PIECES];
+    int count;
+    bool bad; /* one could not be made */
+} pieces;
+
+/* One convolution: everything that its best algorithm depends on. */
+enum { PROBLEM_FIELDS = 21 };
 typedef struct problem {
     int64_t field[PROBLEM_FIELDS];
 } problem;
 
-/* What the library proposes for it. */
+/* How it is done. */
 typedef struct answer {
     problem of;
-    bool found;
-    cudnnConvolutionFwdAlgo_t algo;
-    cudnnMathType_t math;
+    vt_dtype dtype; /* of weights and result */
+    piece plan;     /* NULL: the library has none */
     size_t workspace;
+    pieces operations; /* what the plan is for */
 } answer;
 
 struct vt_cuda_dnn {
@@ -67,11 +68,7 @@ struct vt_cuda_dnn {
     bool tried;
     const char *missing; /* why there is no library, or NULL */
     library api;
-    cudnnHandle_t asked; /* for questions */
-    /* One handle per session, made while nothing is being recorded: as many as there are streams,
-     * taken by a stream when it first convolves. */
-    cudnnHandle_t *spare;
-    size_t spare_count, spare_capacity, handles, streams;
+    cudnnHandle_t handle; /* of all sessions: used under the lock, on the stream of the moment */
     answer *answers;
     size_t answer_count, answer_capacity;
 };
@@ -85,41 +82,31 @@ vt_status vt_cuda_dnn_open(vt_cuda *cuda, vt_error *error)
     return VT_OK;
 }
 
+static void clear_pieces(pieces *p)
+{
+    while (p->count > 0) {
+        p->api->BackendDestroyDescriptor(p->item[--p->count]);
+    }
+}
+
 void vt_cuda_dnn_close(vt_cuda *cuda)
 {
     struct vt_cuda_dnn *dnn = cuda->dnn;
     if (!dnn) {
         return;
     }
-    for (size_t i = 0; i < dnn->spare_count; i++) {
-        dnn->api.Destroy(dnn->spare[i]);
+    for (size_t i = 0; i < dnn->answer_count; i++) {
+        if (dnn->answers[i].plan) {
+            dnn->api.BackendDestroyDescriptor(dnn->answers[i].plan);
+        }
+        clear_pieces(&dnn->answers[i].operations);
     }
-    if (dnn->asked) {
-        dnn->api.Destroy(dnn->asked);
+    if (dnn->handle) {
+        dnn->api.Destroy(dnn->handle);
     }
     pthread_mutex_destroy(&dnn->lock);
-    vt_free(cuda->allocator, dnn->spare);
     vt_free(cuda->allocator, dnn->answers);
     vt_free(cuda->allocator, dnn);
-}
-
-void vt_cuda_dnn_stream_opened(const vt_cuda *cuda)
-{
-    pthread_mutex_lock(&cuda->dnn->lock);
-    cuda->dnn->streams++;
-    pthread_mutex_unlock(&cuda->dnn->lock);
-}
-
-void vt_cuda_dnn_stream_closed(const vt_cuda *cuda, void *handle)
-{
-    struct vt_cuda_dnn *dnn = cuda->dnn;
-    pthread_mutex_lock(&dnn->lock);
-    dnn->streams--;
-    if (handle) {
-        dnn->api.Destroy(handle);
-        dnn->handles--;
-    }
-    pthread_mutex_unlock(&dnn->lock);
 }
 
 /* The lock is held. The library stays loaded: its threads may outlive the context. */
@@ -140,105 +127,373 @@ static void load(struct vt_cuda_dnn *dnn)
         dnn->missing = "libcudnn.so.9 is not installed";
     } else if (!complete) {
         dnn->missing = "libcudnn.so.9 lacks functions of cuDNN 9";
-    } else if (dnn->api.Create(&dnn->asked) != CUDNN_STATUS_SUCCESS) {
+    } else if (dnn->api.Create(&dnn->handle) != CUDNN_STATUS_SUCCESS) {
         dnn->missing = "cuDNN does not start here";
-        dnn->asked = NULL;
+        dnn->handle = NULL;
     }
-}
-
-/* The lock is held. */
-static bool make_handles(const vt_cuda *cuda)
-{
-    struct vt_cuda_dnn *dnn = cuda->dnn;
-    while (dnn->handles < dnn->streams) {
-        if (!vt_array_reserve(cuda->allocator, (void **)&dnn->spare, &dnn->spare_capacity,
-                              dnn->spare_count, sizeof *dnn->spare) ||
-            dnn->api.Create(&dnn->spare[dnn->spare_count]) != CUDNN_STATUS_SUCCESS) {
-            return false;
-        }
-        dnn->spare_count++;
-        dnn->handles++;
-    }
-    return true;
-}
-
-/* The handle of the session that runs, on the stream it runs on, or NULL. */
-static cudnnHandle_t handle_of(const vt_exec *exec)
-{
-    struct vt_cuda_dnn *dnn = vt_cuda_of(exec->backend)->dnn;
-    vt_cuda_stream *s = exec->stream;
-    pthread_mutex_lock(&dnn->lock);
-    if (!s->dnn && dnn->spare_count > 0) {
-        s->dnn = dnn->spare[--dnn->spare_count];
-    }
-    pthread_mutex_unlock(&dnn->lock);
-    bool good = s->dnn && dnn->api.SetStream(s->dnn, s->stream) == CUDNN_STATUS_SUCCESS;
-    return good ? s->dnn : NULL;
 }
 
 /* ---- descriptions ---------------------------------------------------------------------------- */
 
-typedef struct descriptors {
-    cudnnTensorDescriptor_t src, dst, bias;
-    cudnnFilterDescriptor_t weight;
-    cudnnConvolutionDescriptor_t conv;
-    cudnnActivationDescriptor_t act;
-} descriptors;
-
-static void clear_descriptors(const library *api, descriptors *d)
+static piece make(pieces *p, cudnnBackendDescriptorType_t type)
 {
-    api->DestroyTensorDescriptor(d->src);
-    api->DestroyTensorDescriptor(d->dst);
-    api->DestroyTensorDescriptor(d->bias);
-    api->DestroyFilterDescriptor(d->weight);
-    api->DestroyConvolutionDescriptor(d->conv);
-    api->DestroyActivationDescriptor(d->act);
-}
-
-static cudnnDataType_t library_type(vt_dtype dtype)
-{
-    return dtype == VT_BF16  ? CUDNN_DATA_BFLOAT16
-           : dtype == VT_F16 ? CUDNN_DATA_HALF
-                             : CUDNN_DATA_FLOAT;
-}
-
-static int set_tensor(const library *api, cudnnTensorDescriptor_t t, vt_dtype dtype, vt_shape s)
-{
-    return (int)api->SetTensor4dDescriptor(t, CUDNN_TENSOR_NHWC, library_type(dtype), (int)s.n,
-                                           (int)s.c, (int)s.h, (int)s.w);
-}
-
-/* True, or nothing is left to clear. */
-static bool make_descriptors(const library *api, descriptors *d, vt_dtype dtype, vt_shape src,
-                             vt_shape dst, const vt_conv2d *p, cudnnMathType_t math)
-{
-    *d = (descriptors){0};
-    int bad =
-        (int)api->CreateTensorDescriptor(&d->src) | (int)api->CreateTensorDescriptor(&d->dst) |
-        (int)api->CreateTensorDescriptor(&d->bias) | (int)api->CreateFilterDescriptor(&d->weight) |
-        (int)api->CreateConvolutionDescriptor(&d->conv) |
-        (int)api->CreateActivationDescriptor(&d->act);
-    bad = bad ? bad
-              : set_tensor(api, d->src, dtype, src) | set_tensor(api, d->dst, dtype, dst) |
-                    set_tensor(api, d->bias, dtype, (vt_shape){1, 1, 1, dst.c}) |
-                    (int)api->SetFilter4dDescriptor(d->weight, library_type(dtype),
-                                                    CUDNN_TENSOR_NHWC, (int)dst.c, (int)src.c,
-                                                    p->kernel_h, p->kernel_w) |
-                    (int)api->SetConvolution2dDescriptor(
-                        d->conv, p->pad_top, p->pad_left, p->stride_h, p->stride_w, p->dilation_h,
-                        p->dilation_w, CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT) |
-                    (int)api->SetConvolutionMathType(d->conv, math) |
-                    (int)api->SetActivationDescriptor(
-                        d->act,
-                        p->act == VT_ACT_RELU ? CUDNN_ACTIVATION_RELU : CUDNN_ACTIVATION_IDENTITY,
-                        CUDNN_PROPAGATE_NAN, 0.0);
-    if (bad) {
-        clear_descriptors(api, d);
+    piece made = NULL;
+    if (p->bad || p->count == MOST_PIECES ||
+        p->api->BackendCreateDescriptor(type, &made) != CUDNN_STATUS_SUCCESS) {
+        p->bad = true;
+        return NULL;
     }
-    return bad == 0;
+    p->item[p->count++] = made;
+    return made;
 }
 
-/* ---- questions ------------------------------------------------------------------------------- */
+static void set(pieces *p, piece of, cudnnBackendAttributeName_t name,
+                cudnnBackendAttributeType_t type, int64_t count, const void *value)
+{
+    p->bad =
+        p->bad || p->api->BackendSetAttribute(of, name, type, count, value) != CUDNN_STATUS_SUCCESS;
+}
+
+static void set_piece(pieces *p, piece of, cudnnBackendAttributeName_t name, piece value)
+{
+    set(p, of, name, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &value);
+}
+
+static piece finished(pieces *p, piece of)
+{
+    p->bad = p->bad || p->api->BackendFinalize(of) != CUDNN_STATUS_SUCCESS;
+    return of;
+}
+
+/* What the plan's operands are called; a VALUE lies nowhere. */
+enum { SRC = 1, WEIGHT, BIAS, DST, SUM_VALUE, BIASED_VALUE };
+
+static piece tensor(pieces *p, int64_t name, cudnnDataType_t type, vt_shape s)
+{
+    piece t = make(p, CUDNN_BACKEND_TENSOR_DESCRIPTOR);
+    int64_t size[] = {s.n, s.c, s.h, s.w}, stride[] = {s.h * s.w * s.c, 1, s.w * s.c, s.c};
+    int64_t alignment = 16;
+    bool nowhere = name > DST;
+    set(p, t, CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &name);
+    set(p, t, CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type);
+    set(p, t, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, 4, size);
+    set(p, t, CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, 4, stride);
+    set(p, t, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, 1, &alignment);
+    set(p, t, CUDNN_ATTR_TENSOR_IS_VIRTUAL, CUDNN_TYPE_BOOLEAN, 1, &nowhere);
+    return finished(p, t);
+}
+
+/* y = x + b, or without b: y = max(x, 0) */
+static piece pointwise(pieces *p, piece x, piece b, piece y)
+{
+    cudnnPointwiseMode_t mode = b ? CUDNN_POINTWISE_ADD : CUDNN_POINTWISE_RELU_FWD;
+    cudnnDataType_t f32 = CUDNN_DATA_FLOAT;
+    piece how = make(p, CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
+    set(p, how, CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, 1, &mode);
+    set(p, how, CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_TYPE_DATA_TYPE, 1, &f32);
+    finished(p, how);
+    piece o = make(p, CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
+    set_piece(p, o, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, how);
+    set_piece(p, o, CUDNN_ATTR_OPERATION_POINTWISE_XDESC, x);
+    if (b) {
+        set_piece(p, o, CUDNN_ATTR_OPERATION_POINTWISE_BDESC, b);
+    }
+    set_piece(p, o, CUDNN_ATTR_OPERATION_POINTWISE_YDESC, y);
+    return finished(p, o);
+}
+
+static piece product(pieces *p, const vt_conv2d *c, piece src, piece weight, piece dst)
+{
+    cudnnDataType_t f32 = CUDNN_DATA_FLOAT;
+    cudnnConvolutionMode_t mode = CUDNN_CROSS_CORRELATION;
+    int64_t axes = 2, dilation[] = {c->dilation_h, c->dilation_w};
+    int64_t stride[] = {c->stride_h, c->stride_w}, before[] = {c->pad_top, c->pad_left};
+    int64_t after[] = {c->pad_bottom, c->pad_right};
+    float one = 1.0f, zero = 0.0f;
+    piece how = make(p, CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR);
+    set(p, how, CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &f32);
+    set(p, how, CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_TYPE_CONVOLUTION_MODE, 1, &mode);
+    set(p, how, CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, CUDNN_TYPE_INT64, 1, &axes);
+    set(p, how, CUDNN_ATTR_CONVOLUTION_DILATIONS, CUDNN_TYPE_INT64, 2, dilation);
+    set(p, how, CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, CUDNN_TYPE_INT64, 2, stride);
+    set(p, how, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, CUDNN_TYPE_INT64, 2, before);
+    set(p, how, CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, CUDNN_TYPE_INT64, 2, after);
+    finished(p, how);
+    piece o = make(p, CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR);
+    set_piece(p, o, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, how);
+    set_piece(p, o, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, src);
+    set_piece(p, o, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, weight);
+    set_piece(p, o, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, dst);
+    set(p, o, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, CUDNN_TYPE_FLOAT, 1, &one);
+    set(p, o, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, CUDNN_TYPE_FLOAT, 1, &zero);
+    return finished(p, o);
+}
+
+static bool has_relu(const vt_conv2d *c)
+{
+    return c->bias.id > 0 && c->act == VT_ACT_RELU;
+}
+
+static vt_shape weight_shape(vt_shape src, vt_shape dst, const vt_conv2d *c)
+{
+    return (vt_shape){dst.c, c->kernel_h, c->kernel_w, src.c / (c->groups > 1 ? c->groups : 1)};
+}
+
+/* dst = act(convolution + bias), as far as the library does it. */
+static piece describe(pieces *p, vt_dtype dtype, vt_shape s, vt_shape d, const vt_conv2d *c,
+                      cudnnHandle_t handle)
+{
+    cudnnDataType_t type = dtype == VT_BF16  ? CUDNN_DATA_BFLOAT16
+                           : dtype == VT_F16 ? CUDNN_DATA_HALF
+                                             : CUDNN_DATA_FLOAT;
+    piece operations[3];
+    int64_t count = 0;
+    piece src = tensor(p, SRC, type, s), dst = tensor(p, DST, type, d);
+    piece weight = tensor(p, WEIGHT, type, weight_shape(s, d, c));
+    piece sum = c->bias.id > 0 ? tensor(p, SUM_VALUE, CUDNN_DATA_FLOAT, d) : dst;
+    operations[count++] = product(p, c, src, weight, sum);
+    if (c->bias.id > 0) {
+        piece bias = tensor(p, BIAS, type, (vt_shape){1, 1, 1, d.c});
+        piece biased = has_relu(c) ? tensor(p, BIASED_VALUE, CUDNN_DATA_FLOAT, d) : dst;
+        operations[count++] = pointwise(p, sum, bias, biased);
+        if (has_relu(c)) {
+            operations[count++] = pointwise(p, biased, NULL, dst);
+        }
+    }
+    piece graph = make(p, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
+    set(p, graph, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle);
+    set(p, graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, count, operations);
+    return finished(p, graph);
+}
+
+/* The lock is held. */
+static bool execute(const struct vt_cuda_dnn *dnn, const answer *a, const void *src,
+                    const void *weight, const void *bias, void *dst, void *workspace,
+                    cudaStream_t stream)
+{
+    pieces p = {.api = &dnn->api};
+    int64_t names[] = {SRC, WEIGHT, DST, BIAS};
+    const void *at[] = {src, weight, dst, bias};
+    piece operands = make(&p, CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
+    set(&p, operands, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, bias ? 4 : 3, names);
+    set(&p, operands, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, bias ? 4 : 3, at);
+    set(&p, operands, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &workspace);
+    finished(&p, operands);
+    bool good = !p.bad && dnn->api.SetStream(dnn->handle, stream) == CUDNN_STATUS_SUCCESS &&
+                dnn->api.BackendExecute(dnn->handle, a->plan, operands) == CUDNN_STATUS_SUCCESS;
+    clear_pieces(&p);
+    return good;
+}
+
+/* ---- proposals ------------------------------------------------------------------------------- */
+
+/* Whether the library says nothing about this proposal that the top of the file excludes. */
+static bool is_fit(const library *api, piece config, vt_dtype dtype)
+{
+    cudnnBackendNumericalNote_t numeric[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
+    cudnnBackendBehaviorNote_t behaviour[CUDNN_BEHAVIOR_NOTE_TYPE_COUNT];
+    int64_t one = 0, numerics = 0, behaviours = 0;
+    pieces p = {.api = api};
+    piece engine = make(&p, CUDNN_BACKEND_ENGINE_DESCRIPTOR);
+    bool good =
+        engine &&
+        api->BackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR,
+                                 1, &one, &engine) == CUDNN_STATUS_SUCCESS &&
+        api->BackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE,
+                                 CUDNN_TYPE_NUMERICAL_NOTE, CUDNN_NUMERICAL_NOTE_TYPE_COUNT,
+                                 &numerics, numeric) == CUDNN_STATUS_SUCCESS &&
+        api->BackendGetAttribute(engine, CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE, CUDNN_TYPE_BEHAVIOR_NOTE,
+                                 CUDNN_BEHAVIOR_NOTE_TYPE_COUNT, &behaviours,
+                                 behaviour) == CUDNN_STATUS_SUCCESS &&
+        numerics <= CUDNN_NUMERICAL_NOTE_TYPE_COUNT && behaviours <= CUDNN_BEHAVIOR_NOTE_TYPE_COUNT;
+    for (int64_t i = 0; good && i < numerics; i++) {
+        good = numeric[i] == CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP ||
+               (numeric[i] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE && dtype != VT_F32);
+    }
+    for (int64_t i = 0; good && i < behaviours; i++) {
+        good = behaviour[i] != CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION;
+    }
+    clear_pieces(&p);
+    return good;
+}
+
+/* The plan of a proposal whose workspace fits, or NULL. */
+static piece plan_of(const struct vt_cuda_dnn *dnn, piece config, size_t *workspace)
+{
+    int64_t one = 0, bytes = 0;
+    pieces p = {.api = &dnn->api};
+    piece plan = make(&p, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
+    set(&p, plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &dnn->handle);
+    set_piece(&p, plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config);
+    finished(&p, plan);
+    if (p.bad ||
+        dnn->api.BackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE,
+                                     CUDNN_TYPE_INT64, 1, &one, &bytes) != CUDNN_STATUS_SUCCESS ||
+        bytes > VT_CUDA_WORKSPACE) {
+        clear_pieces(&p);
+        return NULL;
+    }
+    *workspace = (size_t)bytes;
+    return plan;
+}
+
+/* Operands of a trial in one block of the GPU's memory; NULL: no trials. */
+enum { TRIAL_RUNS = 5 };
+typedef struct trial {
+    char *block;
+    size_t src, dst, bias, workspace; /* where they begin; the weight comes first */
+    cudaStream_t stream;
+    cudaEvent_t begin, end;
+} trial;
+
+static int64_t elements(vt_shape s)
+{
+    return s.n * s.h * s.w * s.c;
+}
+
+static void trial_close(trial *t)
+{
+    if (t->stream) {
+        cudaStreamSynchronize(t->stream);
+        cudaStreamDestroy(t->stream);
+    }
+    if (t->begin) {
+        cudaEventDestroy(t->begin);
+    }
+    if (t->end) {
+        cudaEventDestroy(t->end);
+    }
+    cudaFree(t->block);
+    cudaGetLastError();
+    *t = (trial){0};
+}
+
+static void trial_open(trial *t, vt_dtype dtype, vt_shape s, vt_shape d, const vt_conv2d *c)
+{
+    size_t size = vt_dtype_size(dtype), rounding = ~(size_t)255;
+    t->src = ((size_t)elements(weight_shape(s, d, c)) * size + 255) & rounding;
+    t->dst = t->src + (((size_t)elements(s) * size + 255) & rounding);
+    t->bias = t->dst + (((size_t)elements(d) * size + 255) & rounding);
+    t->workspace = t->bias + (((size_t)d.c * size + 255) & rounding);
+    /* any bits will do, but no NaN: 0x11 bytes are small numbers in every type */
+    if (cudaMalloc((void **)&t->block, t->workspace + VT_CUDA_WORKSPACE) != cudaSuccess ||
+        cudaStreamCreateWithFlags(&t->stream, cudaStreamNonBlocking) != cudaSuccess ||
+        cudaEventCreate(&t->begin) != cudaSuccess || cudaEventCreate(&t->end) != cudaSuccess ||
+        cudaMemsetAsync(t->block, 0x11, t->workspace, t->stream) != cudaSuccess) {
+        trial_close(t);
+    }
+}
+
+static bool run_trial(const struct vt_cuda_dnn *dnn, const trial *t, const answer *a, bool has_bias)
+{
+    return execute(dnn, a, t->block + t->src, t->block, has_bias ? t->block + t->bias : NULL,
+                   t->block + t->dst, t->block + t->workspace, t->stream);
+}
+
+/* Milliseconds between the trial's events, the second of which is recorded now; or negative. */
+static float elapsed(const trial *t)
+{
+    float ms = -1.0f;
+    bool good = cudaEventRecord(t->end, t->stream) == cudaSuccess &&
+                cudaEventSynchronize(t->end) == cudaSuccess &&
+                cudaEventElapsedTime(&ms, t->begin, t->end) == cudaSuccess;
+    return good ? ms : -1.0f;
+}
+
+/* Milliseconds of TRIAL_RUNS runs as a graph, as a network runs it; negative: it does not work, or
+ * its first run, loading included, says that it is far from `best`. */
+static float time_answer(const struct vt_cuda_dnn *dnn, const trial *t, const answer *a,
+                         bool has_bias, float best)
+{
+    const float loading = 3.0f, far = 4.0f;
+    cudaGraph_t graph = NULL;
+    cudaGraphExec_t runs = NULL;
+    float least = -1.0f;
+    bool good =
+        cudaEventRecord(t->begin, t->stream) == cudaSuccess && run_trial(dnn, t, a, has_bias);
+    float first = good ? elapsed(t) : -1.0f;
+    if (first < 0.0f || (best >= 0.0f && first > loading + far * best / TRIAL_RUNS) ||
+        cudaStreamBeginCapture(t->stream, cudaStreamCaptureModeRelaxed) != cudaSuccess) {
+        return -1.0f;
+    }
+    for (int i = 0; good && i < TRIAL_RUNS; i++) {
+        good = run_trial(dnn, t, a, has_bias);
+    }
+    good = cudaStreamEndCapture(t->stream, &graph) == cudaSuccess && good &&
+           cudaGraphInstantiate(&runs, graph, 0) == cudaSuccess;
+    for (int i = 0; good && i < 2; i++) {
+        good = cudaEventRecord(t->begin, t->stream) == cudaSuccess &&
+               cudaGraphLaunch(runs, t->stream) == cudaSuccess;
+        float ms = good ? elapsed(t) : -1.0f;
+        good = ms >= 0.0f;
+        least = least < 0.0f || ms < least ? ms : least;
+    }
+    if (runs) {
+        cudaGraphExecDestroy(runs);
+    }
+    if (graph) {
+        cudaGraphDestroy(graph);
+    }
+    return good ? least : -1.0f;
+}
+
+/* The fastest of a list of proposals; without trials the first that works. */
+static void choose(const struct vt_cuda_dnn *dnn, const piece *configs, int64_t count,
+                   const trial *t, bool has_bias, answer *a)
+{
+    enum { MOST_TRIALS = 12 };
+    float best = -1.0f;
+    for (int64_t i = 0, tried = 0; i < count && tried < MOST_TRIALS && (t->block || !a->plan);
+         i++) {
+        answer other = *a;
+        other.plan = is_fit(&dnn->api, configs[i], a->dtype)
+                         ? plan_of(dnn, configs[i], &other.workspace)
+                         : NULL;
+        if (!other.plan) {
+            continue;
+        }
+        float time = t->block ? time_answer(dnn, t, &other, has_bias, best) : 0.0f;
+        tried++;
+        if (time >= 0.0f && (best < 0.0f || time < best)) {
+            piece last = a->plan;
+            best = time;
+            *a = other;
+            other.plan = last;
+        }
+        if (other.plan) {
+            dnn->api.BackendDestroyDescriptor(other.plan);
+        }
+    }
+}
+
+/* What the library proposes for `graph` in one of its ways. */
+static void consult(const struct vt_cuda_dnn *dnn, piece graph, cudnnBackendHeurMode_t mode,
+                    const trial *t, bool has_bias, answer *a)
+{
+    enum { MOST_CONFIGS = 48 };
+    piece configs[MOST_CONFIGS];
+    int made = 0;
+    int64_t count = 0;
+    pieces p = {.api = &dnn->api};
+    piece heuristics = make(&p, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
+    set_piece(&p, heuristics, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph);
+    set(&p, heuristics, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode);
+    finished(&p, heuristics);
+    while (!p.bad && made < MOST_CONFIGS &&
+           dnn->api.BackendCreateDescriptor(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, &configs[made]) ==
+               CUDNN_STATUS_SUCCESS) {
+        made++;
+    }
+    if (made > 0 && dnn->api.BackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS,
+                                                 CUDNN_TYPE_BACKEND_DESCRIPTOR, made, &count,
+                                                 configs) == CUDNN_STATUS_SUCCESS) {
+        choose(dnn, configs, count < made ? count : made, t, has_bias, a);
+    }
+    while (made > 0) {
+        dnn->api.BackendDestroyDescriptor(configs[--made]);
+    }
+    clear_pieces(&p);
+}
 
 static vt_shape map_shape(const vt_program *program, vt_value v)
 {
@@ -249,55 +504,57 @@ static problem problem_of(const vt_plan_input *in, const vt_record *r)
 {
     const vt_conv2d *p = &r->as.conv2d;
     vt_shape s = map_shape(in->program, r->source[0]), d = map_shape(in->program, r->dst);
-    return (problem){{s.n, s.h, s.w, s.c, d.h, d.w, d.c, p->kernel_h, p->kernel_w, p->stride_h,
-                      p->stride_w, p->dilation_h, p->dilation_w, p->pad_top, p->pad_left,
-                      (int64_t)in->dtype, p->bias.id > 0, p->act == VT_ACT_RELU}};
+    return (problem){{s.n,
+                      s.h,
+                      s.w,
+                      s.c,
+                      d.h,
+                      d.w,
+                      d.c,
+                      p->kernel_h,
+                      p->kernel_w,
+                      p->stride_h,
+                      p->stride_w,
+                      p->dilation_h,
+                      p->dilation_w,
+                      p->pad_top,
+                      p->pad_left,
+                      p->pad_bottom,
+                      p->pad_right,
+                      p->groups > 1 ? p->groups : 1,
+                      (int64_t)in->dtype,
+                      p->bias.id > 0,
+                      has_relu(p)}};
 }
 
-/* Whether bias (and ReLU) are part of the product: without a ReLU the library wants one algorithm
- * for that. */
-static bool fits(const vt_conv2d *p, cudnnConvolutionFwdAlgo_t algo)
-{
-    return algo == CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM ||
-           (algo == CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM &&
-            (p->bias.id <= 0 || p->act == VT_ACT_RELU));
-}
+/* Operations under which the library's first proposal is taken, as in tune.c: runs in a row hide
+ * what a short product costs alone. */
+#define SHORT 1e9
 
 /* The lock is held. */
-static answer ask(struct vt_cuda_dnn *dnn, const vt_plan_input *in, const vt_record *r)
+static answer ask(const struct vt_cuda_dnn *dnn, const vt_plan_input *in, const vt_record *r)
 {
-    enum { MOST = 16 };
-    cudnnConvolutionFwdAlgoPerf_t proposals[MOST];
-    const vt_conv2d *p = &r->as.conv2d;
-    answer a = {.of = problem_of(in, r)};
-    descriptors d;
-    int count = 0;
-    cudnnMathType_t math = in->dtype == VT_F32 ? CUDNN_FMA_MATH : CUDNN_TENSOR_OP_MATH;
-    if (!make_descriptors(&dnn->api, &d, in->dtype, map_shape(in->program, r->source[0]),
-                          map_shape(in->program, r->dst), p, math)) {
+    static const cudnnBackendHeurMode_t modes[] = {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK};
+    const vt_conv2d *c = &r->as.conv2d;
+    vt_shape s = map_shape(in->program, r->source[0]), d = map_shape(in->program, r->dst);
+    double flops =
+        2.0 * (double)elements(d) * (double)elements(weight_shape(s, d, c)) / (double)d.c;
+    answer a = {.of = problem_of(in, r), .dtype = in->dtype, .operations = {.api = &dnn->api}};
+    trial t = {0};
+    piece graph = describe(&a.operations, in->dtype, s, d, c, dnn->handle);
+    if (a.operations.bad) {
         return a;
     }
-    if (dnn->api.GetConvolutionForwardAlgorithm_v7(dnn->asked, d.src, d.weight, d.conv, d.dst, MOST,
-                                                   &count, proposals) != CUDNN_STATUS_SUCCESS) {
-        count = 0;
+    if (flops >= SHORT) {
+        trial_open(&t, in->dtype, s, d, c);
     }
-    for (int i = 0; i < count && !a.found; i++) {
-        bool good = proposals[i].status == CUDNN_STATUS_SUCCESS && fits(p, proposals[i].algo) &&
-                    proposals[i].determinism == CUDNN_DETERMINISTIC &&
-                    (in->dtype != VT_F32 || proposals[i].mathType == CUDNN_FMA_MATH);
-        if (good &&
-            dnn->api.SetConvolutionMathType(d.conv, proposals[i].mathType) ==
-                CUDNN_STATUS_SUCCESS &&
-            dnn->api.GetConvolutionForwardWorkspaceSize(dnn->asked, d.src, d.weight, d.conv, d.dst,
-                                                        proposals[i].algo,
-                                                        &a.workspace) == CUDNN_STATUS_SUCCESS &&
-            a.workspace <= VT_CUDA_WORKSPACE) {
-            a.found = true;
-            a.algo = proposals[i].algo;
-            a.math = proposals[i].mathType;
+    for (int i = 0; i < 4 && !a.plan; i++) {
+        if (i == 2) { /* where trials fail, the first proposal may still do */
+            trial_close(&t);
         }
+        consult(dnn, graph, modes[i % 2], &t, c->bias.id > 0, &a);
     }
-    clear_descriptors(&dnn->api, &d);
+    trial_close(&t);
     return a;
 }
 
@@ -317,16 +574,15 @@ static const char *find(const vt_plan_input *in, const vt_record *r, answer *out
         *out = known ? dnn->answers[i] : *out;
     }
     if (!why && !known) {
-        *out = ask(dnn, in, r);
         if (vt_array_reserve(cuda->allocator, (void **)&dnn->answers, &dnn->answer_capacity,
                              dnn->answer_count, sizeof *dnn->answers)) {
-            dnn->answers[dnn->answer_count++] = *out;
+            *out = dnn->answers[dnn->answer_count++] = ask(dnn, in, r);
+        } else {
+            why = "out of memory for cuDNN's plan";
         }
     }
-    if (!why) {
-        why = !out->found           ? "cuDNN has no kernel for this shape"
-              : !make_handles(cuda) ? "cuDNN gives no handle"
-                                    : NULL;
+    if (!why && !out->plan) {
+        why = "cuDNN has no kernel for this shape";
     }
     pthread_mutex_unlock(&dnn->lock);
     vt_cuda_leave(scope);
@@ -335,34 +591,16 @@ static const char *find(const vt_plan_input *in, const vt_record *r, answer *out
 
 /* ---- the implementation ---------------------------------------------------------------------- */
 
-/* What padding of `pad` on both sides makes of an axis. */
-static int64_t even_extent(int64_t size, int64_t pad, int kernel, int dilation, int stride)
-{
-    return (size + 2 * pad - (int64_t)dilation * (kernel - 1) - 1) / stride + 1;
-}
-
-static int64_t elements(vt_shape s)
-{
-    return s.n * s.h * s.w * s.c;
-}
-
 static const char *conv_refuse(const vt_plan_input *in, const vt_record *r)
 {
     const vt_conv2d *p = &r->as.conv2d;
     vt_shape s = map_shape(in->program, r->source[0]), d = map_shape(in->program, r->dst);
     answer a = {0};
-    if (p->groups > 1) {
-        return "it has groups";
-    }
     if (vt_map_dtype(in->program, r->dst) != in->dtype) {
         return "the result is of another type than the weights";
     }
-    if (even_extent(s.h, p->pad_top, p->kernel_h, p->dilation_h, p->stride_h) != d.h ||
-        even_extent(s.w, p->pad_left, p->kernel_w, p->dilation_w, p->stride_w) != d.w) {
-        return "the padding differs between the sides";
-    }
     if (elements(s) > INT32_MAX || elements(d) > INT32_MAX ||
-        d.c * p->kernel_h * p->kernel_w * s.c > INT32_MAX) {
+        elements(weight_shape(s, d, p)) > INT32_MAX) {
         return "a map is beyond 2^31 elements";
     }
     return find(in, r, &a);
@@ -391,7 +629,7 @@ static vt_status conv_choose(const vt_plan_input *in, const vt_record *r,
     }
     *choice = copy;
     const char *why = find(in, r, &a);
-    *copy = a;
+    *copy = a; /* its pieces stay the backend's */
     return why ? vt_error_set(error, VT_ERR_DEVICE, "conv2d: %s", why) : VT_OK;
 }
 
@@ -409,54 +647,33 @@ static cudaError_t finish(const vt_exec *exec, const void *src, vt_dtype src_dty
                                vt_cuda_stream_of(exec)->stream);
 }
 
-/* Convolution, with the bias and its ReLU if there is one. */
-static bool multiply(const vt_exec *exec, const vt_record *r, const void *src, char *workspace)
-{
-    const library *api = &vt_cuda_of(exec->backend)->dnn->api;
-    const vt_conv2d *p = &r->as.conv2d;
-    const answer *a = exec->choice;
-    const vt_weight_data *weight = &exec->weights[p->weight.id];
-    const void *bias = vt_cuda_vector_as(exec, p->bias, weight->dtype);
-    cudnnHandle_t handle = handle_of(exec);
-    void *dst = vt_exec_map(exec, r->dst);
-    float one = 1.0f, zero = 0.0f;
-    descriptors d;
-    if (!handle || !make_descriptors(api, &d, weight->dtype, vt_exec_shape(exec, r->source[0]),
-                                     vt_exec_shape(exec, r->dst), p, a->math)) {
-        return false;
-    }
-    cudnnStatus_t status =
-        bias ? api->ConvolutionBiasActivationForward(
-                   handle, &one, d.src, src, d.weight, weight->data, d.conv, a->algo, workspace,
-                   a->workspace, &zero, d.dst, dst, d.bias, bias, d.act, d.dst, dst)
-             : api->ConvolutionForward(handle, &one, d.src, src, d.weight, weight->data, d.conv,
-                                       a->algo, workspace, a->workspace, &zero, d.dst, dst);
-    clear_descriptors(api, &d);
-    return status == CUDNN_STATUS_SUCCESS;
-}
-
 static void conv_run(const vt_exec *exec, const vt_record *r)
 {
     const vt_conv2d *p = &r->as.conv2d;
+    const answer *a = exec->choice;
+    struct vt_cuda_dnn *dnn = vt_cuda_of(exec->backend)->dnn;
     vt_dtype src_dtype = vt_map_dtype(exec->program, r->source[0]);
-    vt_dtype dtype = exec->weights[p->weight.id].dtype;
     const void *src = vt_exec_map(exec, r->source[0]);
-    size_t converted = converted_bytes(exec->program, r, dtype);
+    const void *weight = p->groups > 1 ? vt_cuda_vector_as(exec, p->weight, a->dtype)
+                                       : exec->weights[p->weight.id].data;
+    void *dst = vt_exec_map(exec, r->dst);
+    size_t converted = converted_bytes(exec->program, r, a->dtype);
     if (converted) {
         vt_cuda_note(exec, r,
-                     finish(exec, src, src_dtype, exec->scratch, dtype,
+                     finish(exec, src, src_dtype, exec->scratch, a->dtype,
                             vt_exec_shape(exec, r->source[0]), VT_ACT_NONE));
         src = exec->scratch;
     }
-    if (!multiply(exec, r, src, (char *)exec->scratch + converted)) {
+    pthread_mutex_lock(&dnn->lock);
+    bool good = execute(dnn, a, src, weight, vt_cuda_vector_as(exec, p->bias, a->dtype), dst,
+                        (char *)exec->scratch + converted, vt_cuda_stream_of(exec)->stream);
+    pthread_mutex_unlock(&dnn->lock);
+    if (!good) {
         vt_cuda_note(exec, r, cudaErrorLaunchFailure);
-        return;
-    }
-    bool fused = p->act == VT_ACT_NONE || (p->act == VT_ACT_RELU && p->bias.id > 0);
-    if (!fused) {
-        void *dst = vt_exec_map(exec, r->dst);
-        vt_cuda_note(exec, r,
-                     finish(exec, dst, dtype, dst, dtype, vt_exec_shape(exec, r->dst), p->act));
+    } else if (p->act != VT_ACT_NONE && !has_relu(p)) {
+        vt_cuda_note(
+            exec, r,
+            finish(exec, dst, a->dtype, dst, a->dtype, vt_exec_shape(exec, r->dst), p->act));
     }
 }
 
@@ -478,17 +695,6 @@ vt_status vt_cuda_dnn_open(vt_cuda *cuda, vt_error *error)
 void vt_cuda_dnn_close(vt_cuda *cuda)
 {
     (void)cuda;
-}
-
-void vt_cuda_dnn_stream_opened(const vt_cuda *cuda)
-{
-    (void)cuda;
-}
-
-void vt_cuda_dnn_stream_closed(const vt_cuda *cuda, void *handle)
-{
-    (void)cuda;
-    (void)handle;
 }
 
 static const char *conv_refuse(const vt_plan_input *in, const vt_record *r)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What conv_cudnn.c keeps in the backend and in a session's stream. */
+/* What conv_cudnn.c keeps in the backend. */
 #ifndef VT_CUDA_CONV_CUDNN_H
 #define VT_CUDA_CONV_CUDNN_H
 
@@ -8,10 +8,6 @@
 /* Makes and frees vt_cuda.dnn; the library is not opened before it is needed. */
 vt_status vt_cuda_dnn_open(vt_cuda *cuda, vt_error *error);
 void vt_cuda_dnn_close(vt_cuda *cuda);
-
-/* Counts streams, so that every session finds a handle of its own; `handle`: vt_cuda_stream.dnn. */
-void vt_cuda_dnn_stream_opened(const vt_cuda *cuda);
-void vt_cuda_dnn_stream_closed(const vt_cuda *cuda, void *handle);
 
 /* Before the plain convolution in the list. */
 extern const vt_impl vt_impl_cuda_conv2d_cudnn;

@@ -55,7 +55,8 @@ static inline const vt_cuda *vt_cuda_of(const vt_backend *backend)
     return (const vt_cuda *)(const void *)backend;
 }
 
-/* What one session has: calls of several sessions share no library state. */
+/* What one session has; calls of several sessions share no library state but cuDNN's, which is
+ * behind a lock. */
 typedef struct vt_cuda_stream {
     cudaStream_t own;
     cudaStream_t stream;     /* what is enqueued now goes here: own, or the caller's */
@@ -63,7 +64,6 @@ typedef struct vt_cuda_stream {
     unsigned long long last; /* of the stream of the last run; 0: none yet */
     bool capturing;          /* `stream` is recorded into the caller's graph */
     cublasLtHandle_t blas;
-    void *dnn;              /* cuDNN's handle, NULL before the first convolution */
     cudaEvent_t begin, end; /* of the last run */
     void *staging;          /* on the GPU: the caller's pictures as they come */
     size_t staging_bytes;
@@ -114,7 +114,7 @@ extern const vt_impl vt_impl_cuda_linear, vt_impl_cuda_norm, vt_impl_cuda_attent
     vt_impl_cuda_space_to_depth, vt_impl_cuda_mean_pool, vt_impl_cuda_depthwise,
     vt_impl_cuda_affine, vt_impl_cuda_mul, vt_impl_cuda_concat, vt_impl_cuda_pool,
     vt_impl_cuda_deform_patches, vt_impl_cuda_linear_attention, vt_impl_cuda_channel_attention,
-    vt_impl_cuda_linear_attention_mma, vt_impl_cuda_channel_attention_mma, vt_impl_cuda_conv2d,
-    vt_impl_cuda_mlp, vt_impl_cuda_linear_wgmma, vt_impl_cuda_linear_small;
+    vt_impl_cuda_linear_attention_mma, vt_impl_cuda_channel_attention_mma, vt_impl_cuda_conv_few,
+    vt_impl_cuda_conv2d, vt_impl_cuda_mlp, vt_impl_cuda_linear_wgmma, vt_impl_cuda_linear_small;
 
 #endif

@@ -84,16 +84,23 @@ typedef struct vt_cuda_mean {
 } vt_cuda_mean;
 cudaError_t vt_cuda_mean_pool(const vt_cuda_mean *args, cudaStream_t stream);
 
-/* Dense convolution into an f32 map, without its activation; weight as in vt_conv2d. */
+/* Dense convolution; weight as in vt_conv2d. */
 typedef struct vt_cuda_conv2d {
     const void *src, *weight;
     const float *bias; /* or NULL */
     void *dst;
-    vt_dtype src_dtype, weight_dtype;
+    vt_dtype src_dtype, weight_dtype, dst_dtype;
     vt_shape src_shape, dst_shape;
-    vt_conv2d conv; /* geometry only */
+    vt_conv2d conv; /* geometry and activation only */
 } vt_cuda_conv2d;
+
+/* Any shape, into an f32 map, without its activation. */
 cudaError_t vt_cuda_conv2d_plain(const vt_cuda_conv2d *args, cudaStream_t stream);
+
+/* Few input channels: a source of f32 or the type of the weights and the result, bf16 or f16.
+ * NULL when the kernel takes these arguments, else the reason why not. */
+const char *vt_cuda_conv_few_refuse(const vt_cuda_conv2d *args);
+cudaError_t vt_cuda_conv_few(const vt_cuda_conv2d *args, cudaStream_t stream);
 
 /* Any strides (in elements) to dense NHWC, from any type to any. */
 typedef struct vt_cuda_layout {

@@ -168,6 +168,38 @@ static void mean_pool_run(const vt_exec *exec, const vt_record *r)
 
 const vt_impl vt_impl_cuda_mean_pool = {.name = "mean", .run = mean_pool_run};
 
+/* exec->maps and exec->weights may be NULL: then only shapes and types are filled in. */
+static vt_cuda_conv2d conv2d_args(const vt_exec *exec, const vt_record *r, vt_dtype weight_dtype)
+{
+    const vt_conv2d *p = &r->as.conv2d;
+    return (vt_cuda_conv2d){.src = exec->maps ? vt_exec_map(exec, r->source[0]) : NULL,
+                            .weight = exec->weights ? exec->weights[p->weight.id].data : NULL,
+                            .bias = exec->weights ? vt_exec_vector(exec, p->bias) : NULL,
+                            .dst = exec->maps ? vt_exec_map(exec, r->dst) : NULL,
+                            .src_dtype = vt_map_dtype(exec->program, r->source[0]),
+                            .weight_dtype = weight_dtype,
+                            .dst_dtype = vt_map_dtype(exec->program, r->dst),
+                            .src_shape = vt_exec_shape(exec, r->source[0]),
+                            .dst_shape = vt_exec_shape(exec, r->dst),
+                            .conv = *p};
+}
+
+static const char *conv_few_refuse(const vt_plan_input *in, const vt_record *r)
+{
+    vt_exec shapes = {.program = in->program};
+    vt_cuda_conv2d args = conv2d_args(&shapes, r, in->dtype);
+    return vt_cuda_conv_few_refuse(&args);
+}
+
+static void conv_few_run(const vt_exec *exec, const vt_record *r)
+{
+    vt_cuda_conv2d args = conv2d_args(exec, r, exec->weights[r->as.conv2d.weight.id].dtype);
+    vt_cuda_note(exec, r, vt_cuda_conv_few(&args, vt_cuda_stream_of(exec)->stream));
+}
+
+const vt_impl vt_impl_cuda_conv_few = {
+    .name = "few", .refuse = conv_few_refuse, .run = conv_few_run};
+
 static size_t conv2d_scratch(const vt_plan_input *in, const vt_record *r)
 {
     vt_shape d = in->program->maps[r->dst.id].shape;
@@ -179,19 +211,9 @@ static void conv2d_run(const vt_exec *exec, const vt_record *r)
 {
     const vt_conv2d *p = &r->as.conv2d;
     vt_shape d = vt_exec_shape(exec, r->dst);
-    const vt_weight_data *weight = &exec->weights[p->weight.id];
-    vt_cuda_note(exec, r,
-                 vt_cuda_conv2d_plain(
-                     &(vt_cuda_conv2d){.src = vt_exec_map(exec, r->source[0]),
-                                       .weight = weight->data,
-                                       .bias = vt_exec_vector(exec, p->bias),
-                                       .dst = exec->scratch,
-                                       .src_dtype = vt_map_dtype(exec->program, r->source[0]),
-                                       .weight_dtype = weight->dtype,
-                                       .src_shape = vt_exec_shape(exec, r->source[0]),
-                                       .dst_shape = d,
-                                       .conv = *p},
-                     vt_cuda_stream_of(exec)->stream));
+    vt_cuda_conv2d args = conv2d_args(exec, r, exec->weights[p->weight.id].dtype);
+    args.dst = exec->scratch;
+    vt_cuda_note(exec, r, vt_cuda_conv2d_plain(&args, vt_cuda_stream_of(exec)->stream));
     vt_cuda_note(
         exec, r,
         vt_cuda_finish_rows(&(vt_cuda_finish){.src = exec->scratch,

@@ -230,7 +230,7 @@ static const vt_device_ops device_ops = {.alloc = device_alloc,
                                          .stage_pictures = stage_pictures};
 static const vt_backend emulated = {
     .name = "cuda (emulated on the processor)",
-    .impls = {[VT_OP_CONV2D] = IMPLS(&vt_impl_cuda_conv2d),
+    .impls = {[VT_OP_CONV2D] = IMPLS(&vt_impl_cuda_conv_few, &vt_impl_cuda_conv2d),
               [VT_OP_NORM] = IMPLS(&vt_impl_cuda_norm),
               [VT_OP_ATTENTION] = IMPLS(&vt_impl_cuda_attention, &vt_impl_cuda_attention_box,
                                         &vt_impl_cuda_attention_plain),
