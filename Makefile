@@ -91,8 +91,8 @@ $(B)/libvertebra_cuda.so.0: $(CUDA_OBJ)
 	    -lcublasLt -lcudart_static -lpthread -ldl -lrt -lstdc++
 
 # The kernels that need nothing of sm_90a, on the processor: two of the GPU's tests without a GPU.
-EMULATED := attention_box attention_mma attention_plain conv2d conv_few depthwise finish gram gram_mma \
-            layout norm patches pictures pool sample scale
+EMULATED := attention_box attention_line attention_mma attention_plain conv2d conv_few depthwise finish \
+            gram gram_mma layout norm patches pictures pool sample scale
 EMULATION := $(B)/cuda_emulation
 EMULATION_PATHS := -Itests/cuda_emulation -Iinclude -Isrc -I. -D_GNU_SOURCE
 EMULATION_FLAGS := -std=c++17 -O2 -g1 -Wall -Wno-unknown-pragmas -MMD -MP \

@@ -3,12 +3,13 @@
  * Build and run (pick the architecture of the device):
  *   nvcc -std=c++17 -O3 --expt-relaxed-constexpr -Iinclude -Isrc -arch=native \
  *       bench/cuda_kernels.cu src/cuda/[a-z]*.cu -lcublasLt -o build/cuda_kernels
- *   build/cuda_kernels [--check-only | --time-only | --products | --summed | --small [BATCH]]
+ *   build/cuda_kernels [--check-only | --time-only | --products | --summed | --boxes |
+ *                       --small [BATCH]]
  * --check-only is the one to run under compute-sanitizer; --products checks and times the kernels
- * of tensor-core products alone, --summed times linear and channel attention alone, --small times
- * the products of a block at a small batch beside cuBLASLt. Every destination is poisoned first and
- * lies between guard bands. Errors are the largest difference over the largest value expected, or
- * over 1e-3 where all are smaller. */
+ * of tensor-core products alone, --summed times linear and channel attention alone, --boxes that of
+ * boxes of keys, --small times the products of a block at a small batch beside cuBLASLt. Every
+ * destination is poisoned first and lies between guard bands. Errors are the largest difference
+ * over the largest value expected, or over 1e-3 where all are smaller. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -1432,6 +1433,88 @@ static void time_summed_all(void)
     }
 }
 
+/* ---- attention of boxes of keys -------------------------------------------------------------- */
+
+/* What a map of size x size queries meets in one of the networks that have it. */
+struct box_case {
+    const char *what;
+    int size, key_size, heads, width;
+    vt_pattern pattern;
+    bool bias, relative;
+};
+
+static vt_pattern box_pattern(vt_pattern_kind kind, int window, int dilation, int halo, int stride)
+{
+    vt_pattern p = {};
+    p.kind = kind;
+    p.window_h = p.window_w = window;
+    p.dilation_h = p.dilation_w = dilation;
+    p.halo_h = p.halo_w = halo;
+    p.stride_h = p.stride_w = stride;
+    return p;
+}
+
+/* At a large batch the maps rotate beyond the L2, at batch 1 they stay there. */
+static void time_box(vt_dtype t, const box_case &k, int n)
+{
+    int64_t c = k.heads * k.width;
+    size_t q = (size_t)(n * k.size * k.size * c) * 2;
+    size_t kv = (size_t)(n * k.key_size * k.key_size * c) * 4, in_bytes = q + kv;
+    int sets = n == 1 ? 1 : sets_for(in_bytes + q);
+    pool in(t, (size_t)sets * in_bytes), out(t, (size_t)sets * q), vectors(VT_F32, 1 << 18);
+    const float *vector = (const float *)vectors.data;
+    vt_cuda_attention a = {};
+    a.dtype = a.dst_dtype = t;
+    a.n = n;
+    a.h = a.w = k.size;
+    a.key_h = a.key_w = k.key_size;
+    a.heads = k.heads;
+    a.qk_width = a.v_width = k.width;
+    a.q_pixel = a.dst_pixel = c;
+    a.k_pixel = a.v_pixel = 2 * c;
+    a.scale = 1.0f / sqrtf((float)k.width);
+    a.pattern = k.pattern;
+    a.bias = k.bias ? vector : NULL;
+    a.position_rows = k.relative ? vector : NULL;
+    a.position_cols = k.relative ? vector + 8192 : NULL;
+    double us = graph_us([&](int i, cudaStream_t stream) {
+        const unsigned char *from = in.data + (size_t)(i % sets) * in_bytes;
+        a.q = from;
+        a.k = from + q;
+        a.v = from + q + c * 2;
+        a.dst = out.data + (size_t)(i % sets) * q;
+        return vt_cuda_attention_box(&a, stream);
+    });
+    snprintf(label, sizeof label, "attention_box %s %s batch %d", k.what, name_of(t), n);
+    double least = (double)(in_bytes + q) / 3e6;
+    printf("%-58s %8.2f us, floor %6.2f us, %3.0f %% of it\n", label, us, least, 100 * least / us);
+}
+
+static void time_boxes(void)
+{
+    vt_pattern near = box_pattern(VT_PATTERN_NEIGHBORHOOD, 7, 1, 0, 1);
+    vt_pattern sparse = box_pattern(VT_PATTERN_NEIGHBORHOOD, 7, 4, 0, 1);
+    vt_pattern halo = box_pattern(VT_PATTERN_HALO, 8, 0, 2, 1);
+    vt_pattern strided = box_pattern(VT_PATTERN_HALO, 8, 0, 2, 2);
+    vt_pattern all = box_pattern(VT_PATTERN_GLOBAL, 0, 0, 0, 0);
+    const box_case cases[] = {
+        {"7x7 of 56x56x64", 56, 56, 2, 32, near, true, false},
+        {"7x7 of 28x28x128", 28, 28, 4, 32, near, true, false},
+        {"7x7 of 14x14x256", 14, 14, 8, 32, near, true, false},
+        {"7x7 of 7x7x512", 7, 7, 16, 32, near, true, false},
+        {"7x7 of 28x28x128, every 4th", 28, 28, 4, 32, sparse, true, false},
+        {"halo 2 of 16x16x256", 16, 16, 8, 32, halo, false, true},
+        {"halo 2 of 16x16x512, 8x8 queries", 8, 16, 8, 64, strided, false, true},
+        {"halo 2 of 8x8x512", 8, 8, 8, 64, halo, false, true},
+        {"7x7 keys of 14x14x352", 14, 7, 11, 32, all, false, false},
+        {"7x7 keys of 7x7x768", 7, 7, 24, 32, all, false, false}};
+    for (int n : {64, 1}) {
+        for (const box_case &k : cases) {
+            time_box(VT_F16, k, n);
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     bool checks = argc < 2 || strcmp(argv[1], "--check-only") == 0;
@@ -1466,9 +1549,12 @@ int main(int argc, char **argv)
         time_smalls(argc > 2 ? atoi(argv[2]) : 1);
     } else if (argc == 2 && strcmp(argv[1], "--summed") == 0) {
         time_summed_all();
+    } else if (argc == 2 && strcmp(argv[1], "--boxes") == 0) {
+        time_boxes();
     } else if (times && !failures) {
         time_all();
         time_summed_all();
+        time_boxes();
         if (vt_cuda_has_wgmma(0)) {
             time_products();
         }

@@ -18,6 +18,13 @@ __device__ __forceinline__ void vt_copy_async(uint32_t dst, const void *src)
 {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(dst), "l"(src) : "memory");
 }
+/* Zeros where there is nothing to copy; src is an address in global memory then, too. */
+__device__ __forceinline__ void vt_copy_async_or_zero(uint32_t dst, const void *src, bool copies)
+{
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(dst), "l"(src),
+                 "r"(copies ? 16 : 0)
+                 : "memory");
+}
 __device__ __forceinline__ void vt_copy_async_commit(void)
 {
     asm volatile("cp.async.commit_group;" ::: "memory");

@@ -143,7 +143,8 @@ typedef struct vt_cuda_attention {
     int key_h, key_w; /* of the map of k and v */
     float scale;
     const float *temperature, *bias, *pad_k, *pad_v;
-    const float *position_rows, *position_cols; /* vt_attention's rows and cols, or NULL */
+    /* vt_attention's rows and cols, or NULL; at multiples of 16 bytes */
+    const float *position_rows, *position_cols;
     vt_pattern pattern;
 } vt_cuda_attention;
 

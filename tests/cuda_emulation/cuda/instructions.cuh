@@ -17,6 +17,11 @@ static inline void vt_copy_async(uint32_t dst, const void *src)
 {
     vt_emulated_copy(dst, src);
 }
+static inline void vt_copy_async_or_zero(uint32_t dst, const void *src, bool copies)
+{
+    alignas(16) static const unsigned char zeros[16] = {};
+    vt_emulated_copy(dst, copies ? src : zeros);
+}
 static inline void vt_copy_async_commit(void)
 {
     vt_emulated_copy_commit();
