@@ -88,7 +88,7 @@ $(B)/src/cuda/%.cu.o: src/cuda/%.cu
 $(B)/src/cuda/%.o: CPPFLAGS += -isystem $(CUDA_HOME)/include
 $(B)/libvertebra_cuda.so.0: $(CUDA_OBJ)
 	$(CC) -shared -Wl,-soname,$(@F) -Wl,-z,defs -o $@ $^ $(LDFLAGS) -L$(CUDA_HOME)/lib64 \
-	    -lcublasLt -lcudart_static -lpthread -ldl -lrt -lstdc++
+	    -lcublasLt -lcudart_static -lpthread -ldl -lrt -lstdc++ -lm
 
 # The kernels that need nothing of sm_90a, on the processor: two of the GPU's tests without a GPU.
 EMULATED := attention_box attention_line attention_mma attention_plain conv2d conv_few depthwise finish \
@@ -119,7 +119,7 @@ $(EMULATION)/test_%: $(EMULATED:%=$(EMULATION)/%.o) $(EMULATION)/emulator.o $(EM
 	$(CXX) -fsanitize=alignment -o $@ $^ $(LDFLAGS) -lcmocka $(IMAGE_LIBS) $(CORE_LIBS)
 
 # The kernels alone, checked and timed.
-$(B)/cuda_kernels: bench/cuda_kernels.cu $(filter %.cu.o,$(CUDA_OBJ))
+$(B)/cuda_kernels: bench/cuda_kernels.cu $(filter %.cu.o %/tensor.o,$(CUDA_OBJ))
 	nvcc $(GENCODES) -O3 -std=c++17 --expt-relaxed-constexpr -Iinclude -Isrc -o $@ $^ -lcublasLt
 
 $(B)/%.o: %.c
