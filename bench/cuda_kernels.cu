@@ -4,12 +4,13 @@
  *   nvcc -std=c++17 -O3 --expt-relaxed-constexpr -Iinclude -Isrc -arch=native \
  *       bench/cuda_kernels.cu src/cuda/[a-z]*.cu -lcublasLt -o build/cuda_kernels
  *   build/cuda_kernels [--check-only | --time-only | --products | --summed | --boxes |
- *                       --small [BATCH]]
+ *                       --depthwise | --small [BATCH]]
  * --check-only is the one to run under compute-sanitizer; --products checks and times the kernels
  * of tensor-core products alone, --summed times linear and channel attention alone, --boxes that of
- * boxes of keys, --small times the products of a block at a small batch beside cuBLASLt. Every
- * destination is poisoned first and lies between guard bands. Errors are the largest difference
- * over the largest value expected, or over 1e-3 where all are smaller. */
+ * boxes of keys, --depthwise depthwise convolutions, --small times the products of a block at a
+ * small batch beside cuBLASLt. Every destination is poisoned first and lies between guard bands.
+ * Errors are the largest difference over the largest value expected, or over 1e-3 where all are
+ * smaller. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -1515,6 +1516,68 @@ static void time_boxes(void)
     }
 }
 
+/* ---- depthwise convolution ------------------------------------------------------------------- */
+
+struct depthwise_case {
+    const char *what;
+    int size, channels, kernel, dilation;
+    vt_activation act;
+    bool residual;
+};
+
+/* As time_box; the floor counts the multiply-adds in f32 as well, at 51 TFLOP/s. */
+static void time_depthwise(vt_dtype t, const depthwise_case &k, int n)
+{
+    size_t map = (size_t)n * k.size * k.size * k.channels * 2, all = (k.residual ? 3 : 2) * map;
+    int sets = n == 1 ? 1 : sets_for(all);
+    pool maps(t, (size_t)sets * all), vectors(VT_F32, 1 << 19);
+    vt_cuda_depthwise a = {};
+    a.src_dtype = a.dst_dtype = a.residual_dtype = t;
+    a.src_shape = a.dst_shape = {n, k.size, k.size, k.channels};
+    a.weight = a.bias = (const float *)vectors.data;
+    a.conv.kernel_h = a.conv.kernel_w = k.kernel;
+    a.conv.stride_h = a.conv.stride_w = 1;
+    a.conv.dilation_h = a.conv.dilation_w = k.dilation;
+    a.conv.pad_top = a.conv.pad_left = k.kernel / 2 * k.dilation;
+    a.conv.act = k.act;
+    double us = graph_us([&](int i, cudaStream_t stream) {
+        unsigned char *set = maps.data + (size_t)(i % sets) * all;
+        a.src = set;
+        a.dst = set + map;
+        a.residual = k.residual ? set + 2 * map : NULL;
+        return vt_cuda_depthwise_conv(&a, stream);
+    });
+    snprintf(label, sizeof label, "depthwise %s %s batch %d", k.what, name_of(t), n);
+    double bytes = (double)all / 3e6;
+    double products = (double)map * k.kernel * k.kernel / 51e6; /* half the bytes, two each */
+    double least = std::max(bytes, products);
+    printf("%-58s %8.2f us, floor %6.2f us, %3.0f %% of it\n", label, us, least, 100 * least / us);
+}
+
+static void time_depthwises(void)
+{
+    const depthwise_case cases[] = {
+        {"7x7 of 56x56x96", 56, 96, 7, 1, VT_ACT_NONE, false},
+        {"7x7 of 28x28x192", 28, 192, 7, 1, VT_ACT_NONE, false},
+        {"7x7 of 14x14x384", 14, 384, 7, 1, VT_ACT_NONE, false},
+        {"7x7 of 7x7x768", 7, 768, 7, 1, VT_ACT_NONE, false},
+        {"7x7, every 3rd, of 56x56x64", 56, 64, 7, 3, VT_ACT_NONE, false},
+        {"7x7, every 3rd, of 28x28x128", 28, 128, 7, 3, VT_ACT_NONE, false},
+        {"7x7, every 3rd, of 14x14x320", 14, 320, 7, 3, VT_ACT_NONE, false},
+        {"7x7, every 3rd, of 7x7x512", 7, 512, 7, 3, VT_ACT_NONE, false},
+        {"5x5 of 56x56x64", 56, 64, 5, 1, VT_ACT_NONE, false},
+        {"5x5 of 28x28x128", 28, 128, 5, 1, VT_ACT_NONE, false},
+        {"3x3, GELU, of 56x56x512", 56, 512, 3, 1, VT_ACT_GELU, false},
+        {"3x3, GELU, of 14x14x1280", 14, 1280, 3, 1, VT_ACT_GELU, false},
+        {"3x3, residual, of 56x56x96", 56, 96, 3, 1, VT_ACT_NONE, true},
+        {"3x3, residual, of 14x14x384", 14, 384, 3, 1, VT_ACT_NONE, true}};
+    for (int n : {64, 1}) {
+        for (const depthwise_case &k : cases) {
+            time_depthwise(VT_F16, k, n);
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     bool checks = argc < 2 || strcmp(argv[1], "--check-only") == 0;
@@ -1551,10 +1614,13 @@ int main(int argc, char **argv)
         time_summed_all();
     } else if (argc == 2 && strcmp(argv[1], "--boxes") == 0) {
         time_boxes();
+    } else if (argc == 2 && strcmp(argv[1], "--depthwise") == 0) {
+        time_depthwises();
     } else if (times && !failures) {
         time_all();
         time_summed_all();
         time_boxes();
+        time_depthwises();
         if (vt_cuda_has_wgmma(0)) {
             time_products();
         }

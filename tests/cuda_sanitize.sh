@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # compute-sanitizer over the operations and the kernels of the GPU: memcheck (addresses), synccheck
 # (barriers) and racecheck (shared memory), the last two for our own kernels, the very last for the
-# kernels alone: the operations would take it hours. Ends with one table: tool, program, errors.
+# operations in one type and without those that bench/cuda_kernels checks: all would take it hours.
+# Ends with one table: tool, program, errors.
 # Takes minutes, so `make cuda-sanitize` runs it and not `make test`. Exits with 77 where there is
 # no GPU or no compute-sanitizer.
 #   TOOLS="memcheck synccheck racecheck"
@@ -39,12 +40,13 @@ export VERTEBRA_CUDA
 VT_TEST_SEED=${VT_TEST_SEED:-1}
 export VT_TEST_SEED
 
-# check TOOL PROGRAM ARGUMENTS...: prints a row of the table
+# check TOOL PROGRAM ARGUMENTS...: prints a row of the table; of $VT_TEST_OP alone if it is not empty
 check() {
     tool=$1
     program=$2
     shift 2
-    log=$logs/$tool-$(basename "$program").log
+    what=${VT_TEST_OP:-$(basename "$program")}
+    log=$logs/$tool-$what.log
     case $tool in
     memcheck) options= ;;
     *) options="--kernel-name kns=_kernel" ;; # ours: the libraries' would take hours
@@ -61,21 +63,32 @@ check() {
     124) errors="over ${limit}s" ;;
     *) errors="${errors:-?} (exit $code)" ;;
     esac
-    printf '%-10s %-14s %-14s %5ds\n' "$tool" "$(basename "$program")" "${errors:-no summary}" \
+    printf '%-10s %-18s %-14s %5ds\n' "$tool" "$what" "${errors:-no summary}" \
         $(($(date +%s) - begin))
     [ "$code" = 0 ] && [ "$errors" = 0 ]
 }
 
+# row ARGUMENTS OF check...
+row() {
+    check "$@" >"$logs/row.txt" || bad=$((bad + 1))
+    tee -a "$table" <"$logs/row.txt"
+}
+
 bad=0
 table=$logs/table.txt
-printf '%-10s %-14s %-14s %6s\n' tool program errors time | tee "$table"
+printf '%-10s %-18s %-14s %6s\n' tool program errors time | tee "$table"
 for tool in $tools; do
+    unset VT_TEST_OP
+    row "$tool" "$kernels" --check-only
     if [ "$tool" != racecheck ]; then
-        check "$tool" "$ops" >"$logs/row.txt" || bad=$((bad + 1))
-        tee -a "$table" <"$logs/row.txt"
+        row "$tool" "$ops"
+        continue
     fi
-    check "$tool" "$kernels" --check-only >"$logs/row.txt" || bad=$((bad + 1))
-    tee -a "$table" <"$logs/row.txt"
+    for operation in depthwise attention linear_attention channel_attention conv2d pool mean_pool \
+        deform_patches; do
+        export VT_TEST_OP=$operation
+        row "$tool" "$ops" test_f16
+    done
 done
 echo "$bad programs with errors; the reports are in $logs"
 [ "$bad" = 0 ]

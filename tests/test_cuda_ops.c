@@ -18,6 +18,7 @@
 #include "support/tolerance.h"
 
 static uint64_t seed;
+static const char *only; /* VT_TEST_OP: this operation's shapes alone, NULL: all */
 static const vt_backend *gpu;
 static void *stream;
 static int failures; /* of the test that runs: all of them are printed */
@@ -125,6 +126,10 @@ static void check_entry(const op_entry *e, vt_dtype dtype)
         for (int64_t batch = 1; batch <= e->src.n; batch += 2) {
             op_case c;
             op_build(&c, e, seed, batch);
+            if (only && strcmp(vt_op_name(c.program.records[0].kind), only) != 0) {
+                op_clear(&c);
+                return;
+            }
             op_set_types(&c, types[t][0], types[t][0], types[t][1]);
             check_case(&c, e, dtype);
             op_clear(&c);
@@ -138,15 +143,18 @@ static void check_table(vt_dtype dtype)
     for (int i = 0; i < op_entry_count; i++) {
         check_entry(&op_entries[i], dtype);
     }
+    int rows = 0;
     for (int i = 0; i < tally_count; i++) {
         const tally *t = &tallies[i];
         if (t->dtype == dtype) {
+            rows++;
             print_message("  %-4s %-14s %-14s %3d runs, at worst %3.0f %% of the limit (%s)\n",
                           vt_dtype_name(dtype), vt_op_name(t->kind), t->impl->name, t->runs,
                           100 * t->share, t->worst);
         }
     }
     assert_int_equal(failures, 0);
+    assert_true(rows > 0);
 }
 
 static void test_f32(void **state)
@@ -491,6 +499,7 @@ static void test_large_means(void **state)
 int main(int argc, char **argv)
 {
     seed = op_seed();
+    only = getenv("VT_TEST_OP");
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_complete),
         cmocka_unit_test(test_f32),
