@@ -96,7 +96,24 @@ class HiLo(litv2.HiLo):
         return unwindows(y, self.window, *x.shape[1:3])
 
 
-FAST = {dinat.Attention: Neighborhood, l2vit.Windows: Windows, litv2.HiLo: HiLo}
+class DeformConv(litv2.DeformConv):
+    """All samples of a map by grid_sample, which is zero outside as the sums of the reference are."""
+
+    def forward(self, x):
+        _, h, w, _ = x.shape
+        offset = litv2.on_map(self.conv_offset, x).float().unflatten(-1, (2, 2, 2))
+        rows = torch.arange(h, device=x.device).view(h // 2, 1, 2, 1)
+        cols = torch.arange(w, device=x.device).view(1, w // 2, 1, 2)
+        grid = torch.stack((2 * (cols + offset[..., 1]) / (w - 1) - 1,
+                            2 * (rows + offset[..., 0]) / (h - 1) - 1), -1)
+        samples = F.grid_sample(x.permute(0, 3, 1, 2).float(), grid.flatten(3, 4).flatten(2, 3),
+                                align_corners=True)
+        samples = samples.unflatten(-1, (w // 2, 4)).permute(0, 2, 3, 1, 4).flatten(3)
+        return F.linear(samples, self.weight.flatten(1), self.bias)
+
+
+FAST = {dinat.Attention: Neighborhood, l2vit.Windows: Windows, litv2.HiLo: HiLo,
+        litv2.DeformConv: DeformConv}
 
 
 def reference(name):
