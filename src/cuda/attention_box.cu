@@ -656,22 +656,12 @@ template <int DQ, int DV> static constexpr variant variant_of(void)
 
 static const variant variants[] = {VT_CHUNK_WIDTHS(variant_of)};
 
-static const variant *variant_for(const vt_cuda_attention *a)
-{
-    for (const variant &v : variants) {
-        if (v.qk_width == a->qk_width && v.v_width == a->v_width) {
-            return &v;
-        }
-    }
-    return NULL;
-}
-
 /* Whether the kernels for NEAR x NEAR neighbours with their own keys serve. */
 static bool is_near(const vt_cuda_attention *a)
 {
     const vt_pattern *p = &a->pattern;
     return p->kind == VT_PATTERN_NEIGHBORHOOD && p->window_h == NEAR && p->window_w == NEAR &&
-           p->stride_h <= 1 && p->stride_w <= 1 && variant_for(a)->f16.near_8;
+           p->stride_h <= 1 && p->stride_w <= 1 && vt_variant_for(variants, a)->f16.near_8;
 }
 
 /* The smallest tile: one turn. */
@@ -691,7 +681,7 @@ const char *vt_cuda_attention_box_refuse(const vt_cuda_attention *a)
     if (reason) {
         return reason;
     }
-    if (!variant_for(a)) {
+    if (!vt_variant_for(variants, a)) {
         return "no kernel for heads of these widths";
     }
     if (a->temperature) {
@@ -763,7 +753,7 @@ cudaError_t vt_cuda_attention_box(const vt_cuda_attention *a, cudaStream_t strea
     if (code != cudaSuccess) {
         return code;
     }
-    const variant *v = variant_for(a);
+    const variant *v = vt_variant_for(variants, a);
     const functions *f = a->dtype == VT_F16 ? &v->f16 : &v->bf16;
     box_map m = box_map_best(a, processors);
     box_function *kernel = has_relative(a) ? f->relative

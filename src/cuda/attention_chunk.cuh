@@ -24,6 +24,18 @@ enum { VT_CHUNK_WARPS = 4, VT_CHUNK_THREADS = 32 * VT_CHUNK_WARPS, VT_CHUNK_QUER
 /* How many blocks shall share a multiprocessor's registers. */
 #define VT_CHUNK_BLOCKS(width) ((width) == 64 ? 3 : 4)
 
+/* Host side: the kernels for heads of these widths, or NULL. */
+template <typename V, int N>
+static const V *vt_variant_for(const V (&variants)[N], const vt_cuda_attention *a)
+{
+    for (const V &v : variants) {
+        if (v.qk_width == a->qk_width && v.v_width == a->v_width) {
+            return &v;
+        }
+    }
+    return NULL;
+}
+
 /* The widths of heads that there are kernels for: f<of q and k, of v>(). */
 #define VT_CHUNK_WIDTHS(f) f<16, 16>(), f<32, 32>(), f<64, 64>(), f<16, 32>(), f<16, 64>()
 

@@ -136,21 +136,11 @@ template <int DQ, int DV> static constexpr variant variant_of(void)
 
 static const variant variants[] = {VT_CHUNK_WIDTHS(variant_of)};
 
-static const variant *variant_for(const vt_cuda_attention *a)
-{
-    for (const variant &v : variants) {
-        if (v.qk_width == a->qk_width && v.v_width == a->v_width) {
-            return &v;
-        }
-    }
-    return NULL;
-}
-
 cudaError_t vt_cuda_attention_line(const vt_cuda_attention *a, cudaStream_t stream)
 {
     int processors;
     cudaError_t code = vt_multiprocessors(&processors);
-    const variant *v = variant_for(a);
+    const variant *v = vt_variant_for(variants, a);
     if (code != cudaSuccess || !v) {
         return code != cudaSuccess ? code : cudaErrorInvalidValue;
     }
