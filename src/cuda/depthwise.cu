@@ -101,8 +101,9 @@ __device__ __forceinline__ void load_row(const T *src, int step, unsigned inside
     }
 }
 
-/* The march itself. src: the strip's first input pixel, of row 0 of `end`; dst: the place of its
- * first result; rows of results. Input rows before `begin` and from `end` on lie outside. */
+/* The march: `rows` rows of results from element `index` on. src: where the strip's input begins;
+ * rows [begin, end) of it lie in the map, and of its columns those with a bit in `inside`. Of each
+ * row of results the first `count` pixels are stored. */
 template <typename T, int K, int X>
 __device__ __forceinline__ void march(const vt_cuda_depthwise &a, const T *src, int64_t index,
                                       unsigned inside, int count, int begin, int end, int rows,
