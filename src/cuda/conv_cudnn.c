@@ -337,13 +337,11 @@ static piece plan_of(const struct vt_cuda_dnn *dnn, piece config, size_t *worksp
     return plan;
 }
 
-/* Operands of a trial in one block of the GPU's memory; NULL: no trials. */
+/* A trial (without a block: none) and where its operands begin; the weight comes first. */
 enum { TRIAL_RUNS = 5 };
 typedef struct trial {
-    char *block;
-    size_t src, dst, bias, workspace; /* where they begin; the weight comes first */
-    cudaStream_t stream;
-    cudaEvent_t begin, end;
+    vt_cuda_trial base;
+    size_t src, dst, bias, workspace;
 } trial;
 
 static int64_t elements(vt_shape s)
@@ -351,53 +349,22 @@ static int64_t elements(vt_shape s)
     return s.n * s.h * s.w * s.c;
 }
 
-static void trial_close(trial *t)
-{
-    if (t->stream) {
-        cudaStreamSynchronize(t->stream);
-        cudaStreamDestroy(t->stream);
-    }
-    if (t->begin) {
-        cudaEventDestroy(t->begin);
-    }
-    if (t->end) {
-        cudaEventDestroy(t->end);
-    }
-    cudaFree(t->block);
-    cudaGetLastError();
-    *t = (trial){0};
-}
-
 static void trial_open(trial *t, vt_dtype dtype, vt_shape s, vt_shape d, const vt_conv2d *c)
 {
-    size_t size = vt_dtype_size(dtype), rounding = ~(size_t)255;
-    t->src = ((size_t)elements(weight_shape(s, d, c)) * size + 255) & rounding;
-    t->dst = t->src + (((size_t)elements(s) * size + 255) & rounding);
-    t->bias = t->dst + (((size_t)elements(d) * size + 255) & rounding);
-    t->workspace = t->bias + (((size_t)d.c * size + 255) & rounding);
-    /* any bits will do, but no NaN: 0x11 bytes are small numbers in every type */
-    if (cudaMalloc((void **)&t->block, t->workspace + VT_CUDA_WORKSPACE) != cudaSuccess ||
-        cudaStreamCreateWithFlags(&t->stream, cudaStreamNonBlocking) != cudaSuccess ||
-        cudaEventCreate(&t->begin) != cudaSuccess || cudaEventCreate(&t->end) != cudaSuccess ||
-        cudaMemsetAsync(t->block, 0x11, t->workspace, t->stream) != cudaSuccess) {
-        trial_close(t);
-    }
+    size_t bytes = 0;
+    vt_cuda_trial_place(&bytes, elements(weight_shape(s, d, c)), dtype);
+    t->src = vt_cuda_trial_place(&bytes, elements(s), dtype);
+    t->dst = vt_cuda_trial_place(&bytes, elements(d), dtype);
+    t->bias = vt_cuda_trial_place(&bytes, d.c, dtype);
+    t->workspace = bytes;
+    vt_cuda_trial_open(&t->base, bytes);
 }
 
 static bool run_trial(const struct vt_cuda_dnn *dnn, const trial *t, const answer *a, bool has_bias)
 {
-    return execute(dnn, a, t->block + t->src, t->block, has_bias ? t->block + t->bias : NULL,
-                   t->block + t->dst, t->block + t->workspace, t->stream);
-}
-
-/* Milliseconds between the trial's events, the second of which is recorded now; or negative. */
-static float elapsed(const trial *t)
-{
-    float ms = -1.0f;
-    bool good = cudaEventRecord(t->end, t->stream) == cudaSuccess &&
-                cudaEventSynchronize(t->end) == cudaSuccess &&
-                cudaEventElapsedTime(&ms, t->begin, t->end) == cudaSuccess;
-    return good ? ms : -1.0f;
+    return execute(dnn, a, t->base.block + t->src, t->base.block,
+                   has_bias ? t->base.block + t->bias : NULL, t->base.block + t->dst,
+                   t->base.block + t->workspace, t->base.stream);
 }
 
 /* Milliseconds of TRIAL_RUNS runs as a graph, as a network runs it; negative: it does not work, or
@@ -409,22 +376,22 @@ static float time_answer(const struct vt_cuda_dnn *dnn, const trial *t, const an
     cudaGraph_t graph = NULL;
     cudaGraphExec_t runs = NULL;
     float least = -1.0f;
-    bool good =
-        cudaEventRecord(t->begin, t->stream) == cudaSuccess && run_trial(dnn, t, a, has_bias);
-    float first = good ? elapsed(t) : -1.0f;
+    bool good = cudaEventRecord(t->base.begin, t->base.stream) == cudaSuccess &&
+                run_trial(dnn, t, a, has_bias);
+    float first = good ? vt_cuda_trial_elapsed(&t->base) : -1.0f;
     if (first < 0.0f || (best >= 0.0f && first > loading + far * best / TRIAL_RUNS) ||
-        cudaStreamBeginCapture(t->stream, cudaStreamCaptureModeRelaxed) != cudaSuccess) {
+        cudaStreamBeginCapture(t->base.stream, cudaStreamCaptureModeRelaxed) != cudaSuccess) {
         return -1.0f;
     }
     for (int i = 0; good && i < TRIAL_RUNS; i++) {
         good = run_trial(dnn, t, a, has_bias);
     }
-    good = cudaStreamEndCapture(t->stream, &graph) == cudaSuccess && good &&
+    good = cudaStreamEndCapture(t->base.stream, &graph) == cudaSuccess && good &&
            cudaGraphInstantiate(&runs, graph, 0) == cudaSuccess;
     for (int i = 0; good && i < 2; i++) {
-        good = cudaEventRecord(t->begin, t->stream) == cudaSuccess &&
-               cudaGraphLaunch(runs, t->stream) == cudaSuccess;
-        float ms = good ? elapsed(t) : -1.0f;
+        good = cudaEventRecord(t->base.begin, t->base.stream) == cudaSuccess &&
+               cudaGraphLaunch(runs, t->base.stream) == cudaSuccess;
+        float ms = good ? vt_cuda_trial_elapsed(&t->base) : -1.0f;
         good = ms >= 0.0f;
         least = least < 0.0f || ms < least ? ms : least;
     }
@@ -443,7 +410,7 @@ static void choose(const struct vt_cuda_dnn *dnn, const piece *configs, int64_t 
 {
     enum { MOST_TRIALS = 12 };
     float best = -1.0f;
-    for (int64_t i = 0, tried = 0; i < count && tried < MOST_TRIALS && (t->block || !a->plan);
+    for (int64_t i = 0, tried = 0; i < count && tried < MOST_TRIALS && (t->base.block || !a->plan);
          i++) {
         answer other = *a;
         other.plan = is_fit(&dnn->api, configs[i], a->dtype)
@@ -452,7 +419,7 @@ static void choose(const struct vt_cuda_dnn *dnn, const piece *configs, int64_t 
         if (!other.plan) {
             continue;
         }
-        float time = t->block ? time_answer(dnn, t, &other, has_bias, best) : 0.0f;
+        float time = t->base.block ? time_answer(dnn, t, &other, has_bias, best) : 0.0f;
         tried++;
         if (time >= 0.0f && (best < 0.0f || time < best)) {
             piece last = a->plan;
@@ -550,11 +517,11 @@ static answer ask(const struct vt_cuda_dnn *dnn, const vt_plan_input *in, const 
     }
     for (int i = 0; i < 4 && !a.plan; i++) {
         if (i == 2) { /* where trials fail, the first proposal may still do */
-            trial_close(&t);
+            vt_cuda_trial_close(&t.base);
         }
         consult(dnn, graph, modes[i % 2], &t, c->bias.id > 0, &a);
     }
-    trial_close(&t);
+    vt_cuda_trial_close(&t.base);
     return a;
 }
 

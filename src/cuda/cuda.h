@@ -40,6 +40,22 @@ void vt_cuda_matmul_clear(vt_cuda_matmul *m);
 
 enum { VT_CUDA_WORKSPACE = 32 << 20 };
 
+/* For timing a library's proposals (tune.c): a stream, two events, and operands in one block of the
+ * GPU's memory with VT_CUDA_WORKSPACE behind them. */
+typedef struct vt_cuda_trial {
+    char *block; /* NULL: no trial */
+    cudaStream_t stream;
+    cudaEvent_t begin, end;
+} vt_cuda_trial;
+/* Where an operand begins in a block that has `at` bytes so far. */
+size_t vt_cuda_trial_place(size_t *at, int64_t elements, vt_dtype dtype);
+/* Operands are small numbers; false: there is nothing to close. */
+bool vt_cuda_trial_open(vt_cuda_trial *t, size_t bytes);
+void vt_cuda_trial_close(vt_cuda_trial *t);
+/* Milliseconds since `begin` was recorded on the stream, waiting for what it has; negative: failed
+ */
+float vt_cuda_trial_elapsed(const vt_cuda_trial *t);
+
 /* The fastest of the library's proposals for a product, timed on this GPU once per product. */
 vt_status vt_cuda_tune(const vt_cuda *cuda, const vt_cuda_product *product,
                        cublasLtMatmulAlgo_t *algo, vt_error *error);

@@ -100,41 +100,28 @@ enum { PROPOSALS = 12, RUNS = 5 };
  * NULL for them: the library's first proposal is then the faster one. */
 #define SHORT 1e9
 
-/* Operands of a trial, in one block of the GPU's memory. */
-typedef struct trial {
-    char *block;
-    size_t src, dst, residual, bias, workspace;
-    cudaStream_t stream;
-    cudaEvent_t begin, end;
-} trial;
-
-static size_t place(size_t *at, int64_t elements, vt_dtype dtype)
+size_t vt_cuda_trial_place(size_t *at, int64_t elements, vt_dtype dtype)
 {
     size_t here = *at;
     *at += ((size_t)elements * vt_dtype_size(dtype) + 255) & ~(size_t)255;
     return here;
 }
 
-static cudaError_t trial_open(trial *t, const vt_cuda_product *p)
+bool vt_cuda_trial_open(vt_cuda_trial *t, size_t bytes)
 {
-    size_t bytes = 0;
-    *t = (trial){0};
-    place(&bytes, p->cols * p->depth, p->in); /* the weight comes first */
-    t->src = place(&bytes, p->rows * p->depth, p->in);
-    t->dst = place(&bytes, p->rows * p->cols, p->out);
-    t->residual = p->residual ? place(&bytes, p->rows * p->cols, p->out) : t->dst;
-    t->bias = place(&bytes, p->cols, VT_F32);
-    t->workspace = bytes;
-    cudaError_t code = cudaMalloc((void **)&t->block, bytes + VT_CUDA_WORKSPACE);
-    code =
-        code == cudaSuccess ? cudaStreamCreateWithFlags(&t->stream, cudaStreamNonBlocking) : code;
-    code = code == cudaSuccess ? cudaEventCreate(&t->begin) : code;
-    code = code == cudaSuccess ? cudaEventCreate(&t->end) : code;
+    *t = (vt_cuda_trial){0};
     /* any bits will do, but no NaN: 0x11 bytes are small numbers in every type */
-    return code == cudaSuccess ? cudaMemsetAsync(t->block, 0x11, bytes, t->stream) : code;
+    if (cudaMalloc((void **)&t->block, bytes + VT_CUDA_WORKSPACE) == cudaSuccess &&
+        cudaStreamCreateWithFlags(&t->stream, cudaStreamNonBlocking) == cudaSuccess &&
+        cudaEventCreate(&t->begin) == cudaSuccess && cudaEventCreate(&t->end) == cudaSuccess &&
+        cudaMemsetAsync(t->block, 0x11, bytes, t->stream) == cudaSuccess) {
+        return true;
+    }
+    vt_cuda_trial_close(t);
+    return false;
 }
 
-static void trial_close(trial *t)
+void vt_cuda_trial_close(vt_cuda_trial *t)
 {
     if (t->stream) {
         cudaStreamSynchronize(t->stream);
@@ -147,30 +134,55 @@ static void trial_close(trial *t)
         cudaEventDestroy(t->end);
     }
     cudaFree(t->block);
+    cudaGetLastError(); /* what failed is no error of what comes next */
+    *t = (vt_cuda_trial){0};
+}
+
+float vt_cuda_trial_elapsed(const vt_cuda_trial *t)
+{
+    float milliseconds = -1.0f;
+    bool good = cudaEventRecord(t->end, t->stream) == cudaSuccess &&
+                cudaEventSynchronize(t->end) == cudaSuccess &&
+                cudaEventElapsedTime(&milliseconds, t->begin, t->end) == cudaSuccess;
+    return good ? milliseconds : -1.0f;
+}
+
+/* Where a trial's operands lie in its block; the weight comes first. */
+typedef struct operands {
+    size_t src, dst, residual, bias, workspace;
+} operands;
+
+static operands operands_of(const vt_cuda_product *p)
+{
+    operands o;
+    size_t bytes = 0;
+    vt_cuda_trial_place(&bytes, p->cols * p->depth, p->in);
+    o.src = vt_cuda_trial_place(&bytes, p->rows * p->depth, p->in);
+    o.dst = vt_cuda_trial_place(&bytes, p->rows * p->cols, p->out);
+    o.residual = p->residual ? vt_cuda_trial_place(&bytes, p->rows * p->cols, p->out) : o.dst;
+    o.bias = vt_cuda_trial_place(&bytes, p->cols, VT_F32);
+    o.workspace = bytes;
+    return o;
 }
 
 /* Milliseconds of RUNS runs, or a negative number when the proposal does not work. */
 static float time_algo(const vt_cuda *cuda, const vt_cuda_product *p, const vt_cuda_matmul *m,
-                       const trial *t, const cublasLtMatmulAlgo_t *algo)
+                       const vt_cuda_trial *t, const cublasLtMatmulAlgo_t *algo)
 {
-    float one = 1.0f, beta = p->residual ? 1.0f : 0.0f, milliseconds = -1.0f;
+    float one = 1.0f, beta = p->residual ? 1.0f : 0.0f;
+    operands o = operands_of(p);
     for (int i = -1; i < RUNS; i++) { /* the first run loads the kernel */
         if (i == 0 && cudaEventRecord(t->begin, t->stream) != cudaSuccess) {
             return -1.0f;
         }
-        if (cublasLtMatmul(cuda->blas, m->desc, &one, t->block, m->weight, t->block + t->src,
-                           m->src, &beta, t->block + t->residual, m->dst, t->block + t->dst, m->dst,
-                           algo, t->block + t->workspace, VT_CUDA_WORKSPACE,
+        if (cublasLtMatmul(cuda->blas, m->desc, &one, t->block, m->weight, t->block + o.src, m->src,
+                           &beta, t->block + o.residual, m->dst, t->block + o.dst, m->dst, algo,
+                           t->block + o.workspace, VT_CUDA_WORKSPACE,
                            t->stream) != CUBLAS_STATUS_SUCCESS) {
             return -1.0f;
         }
     }
-    if (cudaEventRecord(t->end, t->stream) != cudaSuccess ||
-        cudaEventSynchronize(t->end) != cudaSuccess ||
-        cudaEventElapsedTime(&milliseconds, t->begin, t->end) != cudaSuccess) {
-        return -1.0f;
-    }
-    return milliseconds;
+    return vt_cuda_trial_elapsed(t);
 }
 
 /* Split sums may be joined in f32 only: in the type of a half-precision result they lose digits,
@@ -201,11 +213,12 @@ static int propose(const vt_cuda *cuda, const vt_cuda_matmul *m, int most,
 static bool find_fastest(const vt_cuda *cuda, const vt_cuda_product *p, cublasLtMatmulAlgo_t *algo)
 {
     vt_cuda_matmul m;
-    trial t = {0};
+    vt_cuda_trial t = {0};
+    operands o = operands_of(p);
     cublasLtMatmulHeuristicResult_t results[PROPOSALS];
     bool is_short = 2.0 * (double)p->rows * (double)p->cols * (double)p->depth < SHORT;
-    bool can_try = !is_short && trial_open(&t, p) == cudaSuccess;
-    bool good = vt_cuda_matmul_make(&m, p, can_try ? t.block + t.bias : NULL);
+    bool can_try = !is_short && vt_cuda_trial_open(&t, o.workspace);
+    bool good = vt_cuda_matmul_make(&m, p, can_try ? t.block + o.bias : NULL);
     int found = good ? propose(cuda, &m, is_short ? 1 : PROPOSALS, results) : 0;
     float best = -1.0f;
     if (found > 0) {
@@ -221,8 +234,7 @@ static bool find_fastest(const vt_cuda *cuda, const vt_cuda_product *p, cublasLt
     if (good) {
         vt_cuda_matmul_clear(&m);
     }
-    trial_close(&t);
-    cudaGetLastError();
+    vt_cuda_trial_close(&t);
     return found > 0;
 }
 
