@@ -749,7 +749,7 @@ cudaError_t vt_cuda_attention_box(const vt_cuda_attention *a, cudaStream_t strea
         return vt_cuda_attention_line(a, stream);
     }
     int processors;
-    cudaError_t code = vt_multiprocessors(&processors);
+    cudaError_t code = vt_cuda_multiprocessors(&processors);
     if (code != cudaSuccess) {
         return code;
     }

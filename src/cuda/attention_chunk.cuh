@@ -320,15 +320,6 @@ static inline double vt_chunk_cost(int keys, int turns, size_t shared, int proce
     return ceil((double)blocks / (held * processors)) * (BEGIN + KEY * keys + TURN * rounds);
 }
 
-static inline cudaError_t vt_multiprocessors(int *count)
-{
-    int device;
-    cudaError_t code = cudaGetDevice(&device);
-    return code == cudaSuccess
-               ? cudaDeviceGetAttribute(count, cudaDevAttrMultiProcessorCount, device)
-               : code;
-}
-
 template <typename M>
 static cudaError_t vt_launch_chunks(void (*kernel)(vt_cuda_attention, M), int64_t blocks,
                                     size_t shared, cudaStream_t stream, const vt_cuda_attention &a,

@@ -139,7 +139,7 @@ static const variant variants[] = {VT_CHUNK_WIDTHS(variant_of)};
 cudaError_t vt_cuda_attention_line(const vt_cuda_attention *a, cudaStream_t stream)
 {
     int processors;
-    cudaError_t code = vt_multiprocessors(&processors);
+    cudaError_t code = vt_cuda_multiprocessors(&processors);
     const variant *v = vt_variant_for(variants, a);
     if (code != cudaSuccess || !v) {
         return code != cudaSuccess ? code : cudaErrorInvalidValue;

@@ -622,11 +622,8 @@ const char *vt_cuda_attention_mma_refuse(const vt_cuda_attention *a)
 /* Blocks that the device holds at a time. */
 static cudaError_t resident_blocks(const void *kernel, int threads, size_t shared, int *blocks)
 {
-    int device, processors, per_processor;
-    cudaError_t e = cudaGetDevice(&device);
-    if (e == cudaSuccess) {
-        e = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
-    }
+    int processors, per_processor;
+    cudaError_t e = vt_cuda_multiprocessors(&processors);
     if (e == cudaSuccess) {
         e = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_processor, kernel, threads, shared);
     }

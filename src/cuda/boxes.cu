@@ -16,16 +16,6 @@ bool vt_cuda_has_wgmma(int device)
            cudaMemcpyFromSymbol(&built, code_has_wgmma, sizeof built) == cudaSuccess && built;
 }
 
-int vt_cuda_multiprocessors(void)
-{
-    int device = 0, count = 0;
-    if (cudaGetDevice(&device) != cudaSuccess ||
-        cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) != cudaSuccess) {
-        return 1;
-    }
-    return count;
-}
-
 /* The driver's function, found without linking against the driver. */
 typedef CUresult encode_fn(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *,
                            const cuuint64_t *, const cuuint64_t *, const cuuint32_t *,

@@ -451,9 +451,8 @@ cudaError_t vt_cuda_conv_few(const vt_cuda_conv2d *a, cudaStream_t stream)
         return cudaErrorInvalidValue;
     }
     const few_variant *v = variant_for(a->dst_shape.c);
-    int device, processors = 1, resident = 1;
-    cudaError_t e = cudaGetDevice(&device);
-    e = e ? e : cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
+    int processors = 1, resident = 1;
+    cudaError_t e = vt_cuda_multiprocessors(&processors);
     few_plan p = best_plan(a, v, processors);
     if (p.tiles < 1) {
         return e;

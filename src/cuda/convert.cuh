@@ -116,6 +116,15 @@ static inline bool vt_is_float_type(vt_dtype dtype)
     return dtype == VT_F32 || dtype == VT_BF16 || dtype == VT_F16;
 }
 
+static inline cudaError_t vt_cuda_multiprocessors(int *count)
+{
+    int device;
+    cudaError_t code = cudaGetDevice(&device);
+    return code == cudaSuccess
+               ? cudaDeviceGetAttribute(count, cudaDevAttrMultiProcessorCount, device)
+               : code;
+}
+
 /* Blocks of a grid, or 0 where there are more than a grid takes. */
 static inline unsigned vt_grid(int64_t work, int64_t per_block)
 {

@@ -262,11 +262,8 @@ template <typename T, int K, int X>
 static cudaError_t launch_march(const vt_cuda_depthwise *a, cudaStream_t stream)
 {
     marches g;
-    int dh = a->conv.dilation_h, dw = a->conv.dilation_w, device, processors;
-    cudaError_t e = cudaGetDevice(&device);
-    if (e == cudaSuccess) {
-        e = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
-    }
+    int dh = a->conv.dilation_h, dw = a->conv.dilation_w, processors;
+    cudaError_t e = vt_cuda_multiprocessors(&processors);
     if (e != cudaSuccess) {
         return e;
     }

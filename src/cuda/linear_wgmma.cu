@@ -388,7 +388,11 @@ cudaError_t vt_cuda_linear_rows(const vt_cuda_linear *a, cudaStream_t stream)
     if (a->rows < 1) {
         return cudaSuccess;
     }
-    int processors = vt_cuda_multiprocessors();
+    int processors;
+    cudaError_t code = vt_cuda_multiprocessors(&processors);
+    if (code != cudaSuccess) {
+        return code;
+    }
     cut c = cut_of(a, processors);
     return a->dtype == VT_F16 ? launch_width<__half>(a, &c, processors, stream)
                               : launch_width<__nv_bfloat16>(a, &c, processors, stream);

@@ -456,11 +456,12 @@ template <typename T, int C> static cudaError_t launch(const vt_cuda_mlp *a, cud
         return cudaErrorInvalidValue;
     }
     size_t bytes = fixed_bytes(C, a->hidden) + (size_t)p.slots * L::slot_bytes;
-    cudaError_t code = vt_cuda_allow_shared((const void *)mlp_kernel<T, C>);
+    int processors;
+    cudaError_t code = vt_cuda_multiprocessors(&processors);
+    code = code ? code : vt_cuda_allow_shared((const void *)mlp_kernel<T, C>);
     if (code != cudaSuccess) {
         return code;
     }
-    int processors = vt_cuda_multiprocessors();
     unsigned grid = (unsigned)(p.tiles < processors ? p.tiles : processors);
     mlp_kernel<T, C><<<grid, L::threads, bytes, stream>>>(p);
     return cudaGetLastError();

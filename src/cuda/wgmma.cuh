@@ -233,7 +233,4 @@ VT_PRODUCTS(__nv_bfloat16, "bf16")
 bool vt_cuda_boxes(CUtensorMap *map, const void *matrix, vt_dtype dtype, int64_t rows,
                    int64_t columns, int box_rows, int box_columns);
 
-/* Of the current GPU. */
-int vt_cuda_multiprocessors(void);
-
 #endif
