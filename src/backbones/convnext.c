@@ -39,7 +39,6 @@ typedef struct convnext_network {
     vt_norm stem_norm;
     convnext_stage stages[STAGES];
     vt_classifier classifier;
-    bool has_classifier;
 } convnext_network;
 
 /* ---- parameters ------------------------------------------------------------------------------ */
@@ -92,22 +91,18 @@ static void convnext_bind(vt_binder *b, const vt_variant *variant, const vt_bind
     for (int i = 0; i < STAGES; i++) {
         bind_stage(b, c, i, &net->stages[i]);
     }
-    net->has_classifier =
-        vt_bind_available(b, c->norm_first ? "norm_pre.weight" : "head.norm.weight", true);
-    if (net->has_classifier) {
-        vt_classifier_settings head = {.norm = c->norm_first ? "norm_pre" : "head.norm",
-                                       .head = "head.fc",
-                                       .channels = c->dims[STAGES - 1],
-                                       .classes = s->classes,
-                                       .eps = c->eps,
-                                       .pool_first = !c->norm_first,
-                                       .no_bias = c->projection &&
-                                                  !vt_bind_available(b, "head.fc.bias", true),
-                                       .hidden_name = c->hidden ? "head.pre_logits.fc" : NULL,
-                                       .hidden = c->hidden,
-                                       .hidden_act = VT_ACT_GELU};
-        net->classifier = vt_classifier_bind(b, &head);
-    }
+    vt_classifier_settings head = {.norm = c->norm_first ? "norm_pre" : "head.norm",
+                                   .head = "head.fc",
+                                   .channels = c->dims[STAGES - 1],
+                                   .classes = s->classes,
+                                   .eps = c->eps,
+                                   .pool_first = !c->norm_first,
+                                   .no_bias =
+                                       c->projection && !vt_bind_available(b, "head.fc.bias", true),
+                                   .hidden_name = c->hidden ? "head.pre_logits.fc" : NULL,
+                                   .hidden = c->hidden,
+                                   .hidden_act = VT_ACT_GELU};
+    net->classifier = vt_classifier_bind_available(b, &head, true);
 }
 
 /* ---- forward pass ---------------------------------------------------------------------------- */
@@ -151,9 +146,7 @@ static void convnext_forward(vt_builder *b, const void *network)
         vt_stage_output_forward(b, &stage->output, x);
     }
     vt_label(b, "head");
-    if (net->has_classifier) {
-        vt_classifier_forward(b, &net->classifier, x);
-    }
+    vt_classifier_forward(b, &net->classifier, x);
 }
 
 /* ---- variants: names and tags as in timm ----------------------------------------------------- */

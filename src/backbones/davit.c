@@ -47,7 +47,6 @@ typedef struct davit_network {
     vt_norm stem_norm;
     davit_stage stages[STAGES];
     vt_classifier classifier;
-    bool has_classifier;
 } davit_network;
 
 /* ---- parameters ------------------------------------------------------------------------------ */
@@ -128,16 +127,13 @@ static void davit_bind(vt_binder *b, const vt_variant *variant, const vt_bind_se
     for (int i = 0; i < stages; i++) {
         bind_stage(b, c, i, &net->stages[i]);
     }
-    net->has_classifier = vt_bind_available(b, "head.norm.weight", true);
-    if (net->has_classifier) {
-        net->classifier =
-            vt_classifier_bind(b, &(vt_classifier_settings){.norm = "head.norm",
-                                                            .head = "head.fc",
-                                                            .channels = c->dim << (stages - 1),
-                                                            .classes = s->classes,
-                                                            .eps = EPS,
-                                                            .pool_first = true});
-    }
+    vt_classifier_settings head = {.norm = "head.norm",
+                                   .head = "head.fc",
+                                   .channels = c->dim << (stages - 1),
+                                   .classes = s->classes,
+                                   .eps = EPS,
+                                   .pool_first = true};
+    net->classifier = vt_classifier_bind_available(b, &head, true);
 }
 
 /* ---- forward pass ---------------------------------------------------------------------------- */
@@ -179,9 +175,7 @@ static void davit_forward(vt_builder *b, const void *network)
         vt_stage_output_forward(b, &stage->output, x);
     }
     vt_label(b, "head");
-    if (net->has_classifier) {
-        vt_classifier_forward(b, &net->classifier, x);
-    }
+    vt_classifier_forward(b, &net->classifier, x);
 }
 
 /* ---- variants: names as in timm; the authors' code has one more -------------------------------

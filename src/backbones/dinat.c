@@ -59,7 +59,6 @@ typedef struct dinat_network {
     vt_patch_embed embed; /* the others */
     dinat_stage stages[STAGES];
     vt_classifier classifier;
-    bool has_classifier;
     bool layer_scale; /* what the file has, whatever the configuration says */
 } dinat_network;
 
@@ -173,15 +172,12 @@ static void dinat_bind(vt_binder *b, const vt_variant *variant, const vt_bind_se
             net->stages[i].output = vt_stage_output_bind(b, i, c->dim << i, EPS, !classifier);
         }
     }
-    net->has_classifier = vt_bind_available(b, "norm.weight", classifier);
-    if (net->has_classifier) {
-        net->classifier = vt_classifier_bind(
-            b, &(vt_classifier_settings){.norm = "norm",
-                                         .head = "head",
-                                         .channels = c->dim << (stage_count(c) - 1),
-                                         .classes = s->classes,
-                                         .eps = EPS});
-    }
+    vt_classifier_settings head = {.norm = "norm",
+                                   .head = "head",
+                                   .channels = c->dim << (stage_count(c) - 1),
+                                   .classes = s->classes,
+                                   .eps = EPS};
+    net->classifier = vt_classifier_bind_available(b, &head, classifier);
 }
 
 /* ---- forward --------------------------------------------------------------------------------- */
@@ -256,9 +252,7 @@ static void dinat_forward(vt_builder *b, const void *network)
     vt_value x = forward_stem(b, net);
     x = net->config->layout == ISOTROPIC ? forward_isotropic(b, net, x) : forward_stages(b, net, x);
     vt_label(b, "head");
-    if (net->has_classifier) {
-        vt_classifier_forward(b, &net->classifier, x);
-    }
+    vt_classifier_forward(b, &net->classifier, x);
 }
 
 /* ---- variants: names as in the authors' registry --------------------------------------------- */

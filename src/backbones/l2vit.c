@@ -47,7 +47,6 @@ typedef struct l2vit_network {
     vt_conv_layer stem[2];
     l2vit_stage stages[STAGES];
     vt_classifier classifier;
-    bool has_classifier;
 } l2vit_network;
 
 /* ---- parameters ------------------------------------------------------------------------------ */
@@ -136,15 +135,12 @@ static void l2vit_bind(vt_binder *b, const vt_variant *variant, const vt_bind_se
     for (int i = 0; i < stages; i++) {
         bind_stage(b, net, i);
     }
-    net->has_classifier = vt_bind_available(b, "norm.weight", true);
-    if (net->has_classifier) {
-        net->classifier = vt_classifier_bind(
-            b, &(vt_classifier_settings){.norm = "norm",
-                                         .head = "head",
-                                         .channels = net->config->dim << (stages - 1),
-                                         .classes = s->classes,
-                                         .eps = EPS});
-    }
+    vt_classifier_settings head = {.norm = "norm",
+                                   .head = "head",
+                                   .channels = net->config->dim << (stages - 1),
+                                   .classes = s->classes,
+                                   .eps = EPS};
+    net->classifier = vt_classifier_bind_available(b, &head, true);
 }
 
 /* ---- forward --------------------------------------------------------------------------------- */
@@ -195,9 +191,7 @@ static void l2vit_forward(vt_builder *b, const void *network)
         vt_stage_output_forward(b, &stage->output, x);
     }
     vt_label(b, "head");
-    if (net->has_classifier) {
-        vt_classifier_forward(b, &net->classifier, x);
-    }
+    vt_classifier_forward(b, &net->classifier, x);
 }
 
 /* ---- variants: names as in the authors' registry --------------------------------------------- */

@@ -44,7 +44,6 @@ typedef struct litv2_network {
     vt_patch_embed embed;
     litv2_stage stages[STAGES];
     vt_classifier classifier;
-    bool has_classifier;
 } litv2_network;
 
 /* ---- parameters ------------------------------------------------------------------------------ */
@@ -111,15 +110,12 @@ static void litv2_bind(vt_binder *b, const vt_variant *variant, const vt_bind_se
         /* detectors have no norm0 */
         net->stages[i].output = vt_stage_output_bind(b, i, c->dim << i, EPS, !classifier && i > 0);
     }
-    net->has_classifier = vt_bind_available(b, "norm.weight", classifier);
-    if (net->has_classifier) {
-        net->classifier = vt_classifier_bind(
-            b, &(vt_classifier_settings){.norm = "norm",
-                                         .head = "head",
-                                         .channels = c->dim << (stage_count(c) - 1),
-                                         .classes = s->classes,
-                                         .eps = EPS});
-    }
+    vt_classifier_settings head = {.norm = "norm",
+                                   .head = "head",
+                                   .channels = c->dim << (stage_count(c) - 1),
+                                   .classes = s->classes,
+                                   .eps = EPS};
+    net->classifier = vt_classifier_bind_available(b, &head, classifier);
 }
 
 /* ---- forward --------------------------------------------------------------------------------- */
@@ -168,9 +164,7 @@ static void litv2_forward(vt_builder *b, const void *network)
         }
     }
     vt_label(b, "head");
-    if (net->has_classifier) {
-        vt_classifier_forward(b, &net->classifier, x);
-    }
+    vt_classifier_forward(b, &net->classifier, x);
 }
 
 /* ---- variants: names as the authors' files --------------------------------------------------- */

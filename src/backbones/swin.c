@@ -39,7 +39,6 @@ typedef struct swin_network {
     vt_patch_embed embed;
     swin_stage stages[STAGES];
     vt_classifier classifier;
-    bool has_classifier;
 } swin_network;
 
 static int min_int(int a, int b)
@@ -99,15 +98,12 @@ static void swin_bind(vt_binder *b, const vt_variant *variant, const vt_bind_set
         vt_scope_end(b);
         stage->output = vt_stage_output_bind(b, i, c->dim << i, EPS, false);
     }
-    net->has_classifier = vt_bind_available(b, "norm.weight", true);
-    if (net->has_classifier) {
-        net->classifier =
-            vt_classifier_bind(b, &(vt_classifier_settings){.norm = "norm",
-                                                            .head = "head.fc",
-                                                            .channels = c->dim << (STAGES - 1),
-                                                            .classes = s->classes,
-                                                            .eps = EPS});
-    }
+    vt_classifier_settings head = {.norm = "norm",
+                                   .head = "head.fc",
+                                   .channels = c->dim << (STAGES - 1),
+                                   .classes = s->classes,
+                                   .eps = EPS};
+    net->classifier = vt_classifier_bind_available(b, &head, true);
 }
 
 static vt_value forward_block(vt_builder *b, const swin_block *block, bool v2, vt_value x)
@@ -143,9 +139,7 @@ static void swin_forward(vt_builder *b, const void *network)
         vt_stage_output_forward(b, &stage->output, x);
     }
     vt_label(b, "head");
-    if (net->has_classifier) {
-        vt_classifier_forward(b, &net->classifier, x);
-    }
+    vt_classifier_forward(b, &net->classifier, x);
 }
 
 /* ---- variants: names as in timm -------------------------------------------------------------- */

@@ -3,8 +3,10 @@
 
 vt_classifier vt_classifier_bind(vt_binder *binder, const vt_classifier_settings *s)
 {
-    vt_classifier layer = {
-        .has_norm = s->norm != NULL, .pool_first = s->pool_first, .hidden_act = s->hidden_act};
+    vt_classifier layer = {.present = true,
+                           .has_norm = s->norm != NULL,
+                           .pool_first = s->pool_first,
+                           .hidden_act = s->hidden_act};
     if (s->norm) {
         layer.norm = vt_norm_bind(binder, s->norm, s->channels, s->eps);
     }
@@ -18,6 +20,15 @@ vt_classifier vt_classifier_bind(vt_binder *binder, const vt_classifier_settings
     return layer;
 }
 
+vt_classifier vt_classifier_bind_available(vt_binder *binder, const vt_classifier_settings *s,
+                                           bool otherwise)
+{
+    vt_scope(binder, "%s", s->norm);
+    bool available = vt_bind_available(binder, "weight", otherwise);
+    vt_scope_end(binder);
+    return available ? vt_classifier_bind(binder, s) : (vt_classifier){.present = false};
+}
+
 static vt_value forward_head(vt_builder *b, const vt_classifier *layer, vt_value x)
 {
     if (layer->hidden.weight.id) {
@@ -28,6 +39,9 @@ static vt_value forward_head(vt_builder *b, const vt_classifier *layer, vt_value
 
 void vt_classifier_forward(vt_builder *b, const vt_classifier *layer, vt_value x)
 {
+    if (!layer->present) {
+        return;
+    }
     vt_value normed = layer->has_norm ? vt_op_norm(b, x, &layer->norm) : x;
     vt_value pooled = vt_op_mean_pool(b, layer->pool_first ? x : normed);
     if (layer->has_norm && layer->pool_first) {

@@ -31,13 +31,19 @@ typedef struct vt_classifier {
     vt_norm norm;
     vt_linear_layer hidden, head;
     vt_activation hidden_act;
-    bool has_norm, pool_first;
+    bool present, has_norm, pool_first;
 } vt_classifier;
 
 /* Parameters `norm`.weight, `norm`.bias [channels]; `head`.weight [classes, channels],
  * `head`.bias; where there is a hidden layer, `hidden_name`.weight [hidden, channels],
  * `hidden_name`.bias, and the head's weight is [classes, hidden]. */
 vt_classifier vt_classifier_bind(vt_binder *binder, const vt_classifier_settings *settings);
+
+/* The same if the checkpoint has the norm, since files of dense prediction leave the classifier
+ * out; `otherwise`: whether it is bound where there is no checkpoint. Left out, its forward does
+ * nothing. */
+vt_classifier vt_classifier_bind_available(vt_binder *binder,
+                                           const vt_classifier_settings *settings, bool otherwise);
 
 void vt_classifier_forward(vt_builder *builder, const vt_classifier *layer, vt_value x);
 
