@@ -249,8 +249,7 @@ static void test_operation(void **state)
     }
 }
 
-/* ---- the layer under settings that are other patterns too -------------------------------------
- */
+/* ---- the layer under settings that are other patterns too ------------------------------------ */
 
 enum { PATCH = 4, MAP_H = 8, MAP_W = 12, MAP_CHANNELS = 3 * PATCH * PATCH };
 

@@ -63,8 +63,7 @@ void cli_init(cli_options *options, const char *program);
 /* Takes one option returned by getopt_long, '?' included. CLI_OK, or CLI_USAGE after a message. */
 int cli_common_option(cli_options *options, int opt, const char *argument);
 
-/* Prints "program: message" to stderr and returns CLI_FAILED, or CLI_USAGE with a hint at --help.
- */
+/* Prints "program: message" to stderr; returns CLI_FAILED, or CLI_USAGE with a hint at --help. */
 int cli_fail(const cli_options *options, const char *format, ...) VT_PRINTF(2, 3);
 int cli_usage(const cli_options *options, const char *format, ...) VT_PRINTF(2, 3);
 

@@ -65,8 +65,8 @@ vt_context_settings vt_context_settings_default(void);
 /* Creates a context. `settings` may be NULL for the defaults. A context may be used by several
  * threads at once and must outlive the models and images made with it.
  * Errors: VT_ERR_ARGUMENT (unknown device, negative threads), VT_ERR_UNSUPPORTED (the processor
- * lacks the instructions asked for; this build has no such device), VT_ERR_DEVICE, VT_ERR_MEMORY.
- */
+ * lacks the instructions asked for, this build has no such device), VT_ERR_DEVICE,
+ * VT_ERR_MEMORY. */
 vt_status vt_context_create(vt_context **context, const vt_context_settings *settings,
                             vt_error *error);
 

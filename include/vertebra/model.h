@@ -25,7 +25,9 @@ const vt_variant *vt_variant_find(const vt_context *context, const char *name,
 /* ---- loading --------------------------------------------------------------------------------- */
 
 typedef struct vt_model_settings {
-    vt_dtype dtype; /* VT_F32 (default) or VT_BF16: of the matrices and what only products read */
+    /* VT_F32 (default), VT_BF16, on a GPU also VT_F16: of the matrices and of the maps that only
+     * products read, on a GPU of all maps between operations. */
+    vt_dtype dtype;
     vt_window_rule window_rule;
     /* Of the layer norms, in families whose publishers differ; 0: that of the file's publisher. */
     float norm_eps;

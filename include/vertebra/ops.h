@@ -93,9 +93,9 @@ typedef struct vt_affine {
 } vt_affine;
 
 /* Depthwise convolution, every channel with a kernel of its own:
- *   dst[n,y,x,c] = residual[n,y,x,c] + affine(act(bias[c] + sum_{ky,kx} weight[ky * kernel_w + kx,
- * c]
- *     * src[n, y*stride_h + ky*dilation_h - pad_top, x*stride_w + kx*dilation_w - pad_left, c]))
+ *   dst[n,y,x,c] = residual[n,y,x,c] + affine(act(bias[c] +
+ *     sum_{ky,kx} weight[ky * kernel_w + kx, c] *
+ *     src[n, y*stride_h + ky*dilation_h - pad_top, x*stride_w + kx*dilation_w - pad_left, c])),
  * zero outside the map; `conv` as above but for its weight, [kernel_h * kernel_w, c], and without
  * groups. Layers leave `affine` empty; the planner's rewrites fill it in, and the residual. */
 typedef struct vt_depthwise {
@@ -139,14 +139,18 @@ typedef enum vt_roll {
  *   an axis belong together: `window` of them.
  * NEIGHBORHOOD: each query sees the `window` keys nearest to it whose distance is a multiple of
  *   `dilation`, never fewer: at a border the keys are those nearest to the border. The map is
- * padded at the bottom and right to window * dilation where it is smaller. `stride` neighbouring
- * queries share the keys of the one in their middle (1 <= stride <= window). With p = y div
- * dilation in the sub-grid of y mod dilation, of length n: leader = min((p div stride) * stride +
- * stride div 2, n - 1) first key = clamp(leader - window div 2, 0, n - window) HALO: the key map is
- * cut into blocks of `window`, which must divide it; a block of queries sees its block of keys and
- * `halo` more on each side. The query map may be `stride` times smaller than the key map, on both
- * axes, where stride divides the window. GLOBAL: window and the rest are 0. Tokens outside the map
- * are keys whose k and v rows are given (`pad` below): they are not masked. */
+ *   padded at the bottom and right to window * dilation where it is smaller. `stride` neighbouring
+ *   queries share the keys of the one in their middle (1 <= stride <= window). With p = y div
+ *   dilation in the sub-grid of y mod dilation, of length n:
+ *     leader = min((p div stride) * stride + stride div 2, n - 1)
+ *     first key = clamp(leader - window div 2, 0, n - window)
+ * HALO: the key map is cut into blocks of `window`, which must divide it; a block of queries sees
+ *   its block of keys and `halo` more on each side. The query map may be `stride` times smaller
+ *   than the key map, on both axes, where stride divides the window.
+ * GLOBAL: every query sees every key; window and the rest are 0.
+ *
+ * Tokens outside the map are keys whose k and v rows are given (`pad` below): they are not
+ * masked. */
 typedef struct vt_pattern {
     vt_pattern_kind kind;
     int window_h, window_w;

@@ -18,8 +18,7 @@ typedef struct vt_session_settings {
     const char *const *outputs;
     int output_count;
     bool profile;     /* time every operation */
-    bool check_range; /* fail with VT_ERR_NUMERIC at the first operation whose result is not finite
-                       */
+    bool check_range; /* VT_ERR_NUMERIC at the first operation whose result is not finite */
 } vt_session_settings;
 
 /* `settings` may be NULL. The model must outlive the session. One thread at a time.
@@ -44,8 +43,8 @@ vt_status vt_session_memory(vt_session *session, int64_t n, int64_t h, int64_t w
 vt_status vt_session_forward(vt_session *session, const vt_tensor *input, vt_error *error);
 
 /* A view of an output of the last forward: f32, dense NHWC, owned by the session and valid until
- * its next call. Errors: VT_ERR_NOT_FOUND (not among this session's outputs, or nothing has run).
- */
+ * its next call. Errors: VT_ERR_ARGUMENT (NULL), VT_ERR_NOT_FOUND (not among this session's
+ * outputs, or nothing has run), VT_ERR_DEVICE. */
 vt_status vt_session_output(const vt_session *session, const char *name, vt_tensor *out,
                             vt_error *error);
 

@@ -283,8 +283,7 @@ static const vt_variant variants[] = {
 };
 /* clang-format on */
 
-/* ---- published namings; canonical = timm's ----------------------------------------------------
- */
+/* ---- published namings; canonical = timm's --------------------------------------------------- */
 
 static const vt_rename timm_renames[] = {{.from = "*", .to = "*"}, {0}};
 

@@ -178,8 +178,7 @@ static void davit_forward(vt_builder *b, const void *network)
     vt_classifier_forward(b, &net->classifier, x);
 }
 
-/* ---- variants: names as in timm; the authors' code has one more -------------------------------
- */
+/* ---- variants: names as in timm; the authors' code has one more ------------------------------ */
 
 #define LONG                                                                                       \
     {                                                                                              \
@@ -220,8 +219,7 @@ static const vt_variant variants[] = {
 };
 /* clang-format on */
 
-/* ---- published namings; canonical = timm's ----------------------------------------------------
- */
+/* ---- published namings; canonical = timm's --------------------------------------------------- */
 
 static const vt_rename timm_renames[] = {{.from = "*", .to = "*"}, {0}};
 

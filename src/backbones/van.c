@@ -220,8 +220,7 @@ static const vt_variant variants[] = {
 };
 /* clang-format on */
 
-/* ---- published namings; canonical = the authors' ----------------------------------------------
- */
+/* ---- published namings; canonical = the authors' --------------------------------------------- */
 
 static const vt_rename official_renames[] = {{.from = "*", .to = "*"}, {0}};
 

@@ -281,8 +281,8 @@ __device__ __forceinline__ void vt_store_results(const vt_cuda_attention &a, T *
     }
 }
 
-/* The products of one chunk: s += q k^T, p of it, o += p v. `key`: its first key in shared memory.
- */
+/* The products of one chunk: s += q k^T, p of it, o += p v. `key`: its first key in shared
+ * memory. */
 template <typename T, int DQ, int DV, int LINE, int LOW, int N>
 __device__ __forceinline__ void
 vt_chunk_step(const unsigned char *keys, uint32_t values, int key, int pitch, float factor,

@@ -16,8 +16,7 @@ typedef struct line_map {
     float factor;
 } line_map;
 
-/* Starts copying keys [first, first + count) of one head of k or v, and zeros up to a full chunk.
- */
+/* Starts copying keys [first, first + count) of one head of k or v, zeros up to a full chunk. */
 template <typename T, int D, bool KEYS>
 __device__ __forceinline__ void load_line(const vt_cuda_attention &a, int64_t image, int head,
                                           int first, int count, uint32_t tile)

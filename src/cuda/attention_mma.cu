@@ -7,8 +7,8 @@
  *   stays in registers, softmax works within quads of lanes, P goes from the accumulators of S
  *   straight into the product with V. The bias of a lane's own elements of S is read once per
  *   block and waits in registers, as the start of the accumulators; it is -inf past the last
- *   token, which settles the padding of 49 to 56. Shared: 2 x 3 tiles of 64 rows, 24 KiB for D
- * = 32.
+ *   token, which settles the padding of 49 to 56. Shared: 2 x 3 tiles of 64 rows, 24 KiB for
+ *   D = 32.
  *
  * stream_kernel, more tokens: a block owns up to 128 queries of one window and head and streams the
  *   keys past them in tiles of 64 with a running maximum and sum. The bias comes from the table of
@@ -16,8 +16,7 @@
  *
  * Scores are kept in units of the score's factor f (scale, or exp(temperature) for cosine):
  *   s / f = q.k + bias / f + mask / f, and p = 2^(f log2(e) (s / f - max)).
- * For cosine the product is divided by the lengths of q and k, computed in f32 from shared memory.
- */
+ * For cosine the product is divided by the lengths of q and k, in f32 from shared memory. */
 #include <math.h>
 
 #include "cuda/launch.cuh"

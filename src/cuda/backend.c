@@ -180,8 +180,7 @@ static vt_status pack(const vt_backend *backend, const vt_allocator *allocator, 
     return status;
 }
 
-/* ---- a session's stream
- * --------------------------------------------------------------------------- */
+/* ---- a session's stream ---------------------------------------------------------------------- */
 
 static void close_stream(const vt_backend *backend, void *stream)
 {
@@ -445,8 +444,7 @@ static vt_status fetch(const vt_backend *backend, void *stream, const vt_map *ma
     return status;
 }
 
-/* ---- running a plan
- * -------------------------------------------------------------------------------- */
+/* ---- running a plan -------------------------------------------------------------------------- */
 
 /* The records from `first` up to `end`. */
 static void run_records(const struct vt_plan *plan, vt_exec *exec, size_t first, size_t end)
@@ -567,8 +565,7 @@ static void drop(const vt_backend *backend, void *stream, void *replay)
     vt_cuda_leave(scope);
 }
 
-/* ---- opening
- * ---------------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static const char *refuse_dtype(vt_dtype dtype)
 {

@@ -118,8 +118,7 @@ __device__ __forceinline__ void load_weights(const vt_cuda_conv2d &a, const few_
 typedef struct few_tile {
     int64_t n;
     int y, x;  /* of its first pixel */
-    int start; /* the element of a source row that lies first in shared memory, a multiple of ALIGN
-                */
+    int start; /* the first element of a source row in shared memory, a multiple of ALIGN */
     int lead;  /* from there to the first pixel's run */
 } few_tile;
 

@@ -83,8 +83,7 @@ __device__ __forceinline__ void vt_add_any(const void *src, vt_dtype dtype, int6
     }
 }
 
-/* a / b and a % b for a, b > 0; almost always in 32 bits, where division is several times cheaper
- */
+/* a / b and a % b for a, b > 0; mostly in 32 bits, where division is several times cheaper */
 __device__ __forceinline__ int64_t vt_divide(int64_t a, int b, int *rest)
 {
     if (a >> 32 == 0) {

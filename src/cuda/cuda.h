@@ -29,8 +29,7 @@ typedef struct vt_cuda_product {
     bool residual;
 } vt_cuda_product;
 
-/* The library's descriptions of one product; `bias` may be NULL while an algorithm is looked for.
- */
+/* The library's descriptions of one product; `bias` may be NULL while a kernel is looked for. */
 typedef struct vt_cuda_matmul {
     cublasLtMatmulDesc_t desc;
     cublasLtMatrixLayout_t weight, src, dst;
@@ -52,8 +51,7 @@ size_t vt_cuda_trial_place(size_t *at, int64_t elements, vt_dtype dtype);
 /* Operands are small numbers; false: there is nothing to close. */
 bool vt_cuda_trial_open(vt_cuda_trial *t, size_t bytes);
 void vt_cuda_trial_close(vt_cuda_trial *t);
-/* Milliseconds since `begin` was recorded on the stream, waiting for what it has; negative: failed
- */
+/* Milliseconds since `begin` was recorded on the stream, waiting for what it has; < 0: failed. */
 float vt_cuda_trial_elapsed(const vt_cuda_trial *t);
 
 /* The fastest of the library's proposals for a product, timed on this GPU once per product. */

@@ -16,8 +16,7 @@
 
 enum { THREADS = 256, V = 4, MARCH_THREADS = 128, BLOCKS_PER_PROCESSOR = 2 };
 
-/* x = residual + affine(act(x)) for `W` channels from `channel` on of destination element `index`
- */
+/* x = residual + affine(act(x)) for `W` channels from `channel` on of element `index` of dst. */
 template <bool EXACT, int W>
 __device__ __forceinline__ void finish(const vt_cuda_depthwise &a, int channel, int64_t index,
                                        float (&x)[W])

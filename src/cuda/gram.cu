@@ -5,9 +5,9 @@
  *
  * gram_kernel: a block owns SPLIT pixels of one image and a TILE x TILE part of one head's matrix.
  *   Each of its warps takes every eighth group of GROUP pixels: lane d keeps the TILE sums of
- * column d in registers, and reads left_i[c] from shared memory, the same address for all lanes.
- * The warps' sums are added through shared memory, and sum_kernel adds the parts of an image.
- *     Shared: 8 x GROUP x 2 TILE floats (16 KiB), which also hold TILE x TILE sums (4 KiB).
+ *   column d in registers, and reads left_i[c] from shared memory, the same address for all lanes.
+ *   The warps' sums are added through shared memory, and sum_kernel adds the parts of an image.
+ *   Shared: 8 x GROUP x 2 TILE floats (16 KiB), which also hold TILE x TILE sums (4 KiB).
  * apply_kernel: a block keeps the head's matrix in shared memory; a warp takes PIXELS pixels at a
  *   time, lane o makes output o of each. */
 #include <math.h>

@@ -32,8 +32,8 @@ __device__ __forceinline__ void vt_load_left(uint32_t tile, int row, int lane,
     }
 }
 
-/* s = init + a k^T over 8 N keys, the first of a tile: s[i] is the accumulator of keys 8i .. 8i
- * + 7. s and init may be the same. For D = 16 and odd N the tile has 8 rows more. */
+/* s = init + a k^T over 8 N keys, the first of a tile: s[i] is the accumulator of keys
+ * 8i .. 8i + 7. s and init may be the same. For D = 16 and odd N the tile has 8 rows more. */
 template <typename T, int D, int N>
 __device__ __forceinline__ void vt_multiply_keys(const uint32_t (&a)[D / 16][4], uint32_t tile,
                                                  int lane, const float (&init)[N][4],
@@ -59,8 +59,7 @@ __device__ __forceinline__ void vt_multiply_keys(const uint32_t (&a)[D / 16][4],
     }
 }
 
-/* o += p v over the 16 keys from `row` of a tile: o[c] is the accumulator of channels 8c .. 8c + 7.
- */
+/* o += p v over 16 keys from `row` of a tile: o[c] is the accumulator of channels 8c .. 8c + 7. */
 template <typename T, int D>
 __device__ __forceinline__ void vt_multiply_values(const uint32_t (&p)[4], uint32_t tile, int row,
                                                    int lane, float (&o)[D / 8][4])

@@ -2,8 +2,7 @@
 /* The records that one kernel each serves. */
 #include "cuda/cuda.h"
 
-/* ---- norm
- * ----------------------------------------------------------------------------------------- */
+/* ---- norm ------------------------------------------------------------------------------------ */
 
 static void norm_run(const vt_exec *exec, const vt_record *r)
 {
@@ -25,8 +24,7 @@ static void norm_run(const vt_exec *exec, const vt_record *r)
 
 const vt_impl vt_impl_cuda_norm = {.name = "norm", .run = norm_run};
 
-/* ---- attention
- * ------------------------------------------------------------------------------------ */
+/* ---- attention ------------------------------------------------------------------------------- */
 
 static const char *at_channel(const vt_exec *exec, const vt_heads *h)
 {
@@ -117,8 +115,7 @@ const vt_impl vt_impl_cuda_attention_box = {
     .name = "box", .refuse = attention_box_refuse, .run = attention_box_run};
 const vt_impl vt_impl_cuda_attention_plain = {.name = "plain", .run = attention_plain_run};
 
-/* ---- add, space_to_depth, mean_pool, conv2d
- * ------------------------------------------------------- */
+/* ---- add, space_to_depth, mean_pool, conv2d -------------------------------------------------- */
 
 static void add_run(const vt_exec *exec, const vt_record *r)
 {
@@ -228,8 +225,7 @@ static void conv2d_run(const vt_exec *exec, const vt_record *r)
 
 const vt_impl vt_impl_cuda_conv2d = {.name = "plain", .scratch = conv2d_scratch, .run = conv2d_run};
 
-/* ---- depthwise, affine, mul, concat, pool, deform_patches --------------------------------------
- */
+/* ---- depthwise, affine, mul, concat, pool, deform_patches ------------------------------------ */
 
 static void depthwise_run(const vt_exec *exec, const vt_record *r)
 {
@@ -349,8 +345,7 @@ static void deform_patches_run(const vt_exec *exec, const vt_record *r)
 
 const vt_impl vt_impl_cuda_deform_patches = {.name = "deform", .run = deform_patches_run};
 
-/* ---- linear_attention, channel_attention --------------------------------------------------------
- */
+/* ---- linear_attention, channel_attention ----------------------------------------------------- */
 
 /* Where the matrices of all heads lie in the scratch. */
 typedef struct gram_scratch {

@@ -9,9 +9,9 @@
 #define VT_CUDA_MASK_VALUE (-100.0f)
 #define VT_LOG2_E          1.44269504f
 
-/* One axis. Place z of the padded and rolled map shows map coordinate (z + roll) mod bound, if z
- * < bound and that is < size; bound is what the roll wraps at. In a grid pattern place z shows map
- * coordinate (z mod window) * windows + z / window. */
+/* One axis. Place z of the padded and rolled map shows map coordinate (z + roll) mod bound, if
+ * z < bound and that is < size; bound is what the roll wraps at. In a grid pattern place z shows
+ * map coordinate (z mod window) * windows + z / window. */
 typedef struct vt_window_axis {
     int size, bound, roll;
     int window, shift, windows;

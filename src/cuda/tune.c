@@ -35,8 +35,7 @@ void vt_cuda_tune_close(vt_cuda *cuda)
     }
 }
 
-/* ---- the library's descriptions
- * ------------------------------------------------------------------ */
+/* ---- the library's descriptions -------------------------------------------------------------- */
 
 void vt_cuda_matmul_clear(vt_cuda_matmul *m)
 {
@@ -90,8 +89,7 @@ bool vt_cuda_matmul_make(vt_cuda_matmul *m, const vt_cuda_product *p, const void
     return good;
 }
 
-/* ---- timing
- * -------------------------------------------------------------------------------------- */
+/* ---- timing ---------------------------------------------------------------------------------- */
 
 enum { PROPOSALS = 12, RUNS = 5 };
 

@@ -12,8 +12,7 @@ vt_model_settings vt_model_settings_default(void)
     return (vt_model_settings){.dtype = VT_F32, .checkpoint = vt_checkpoint_settings_default()};
 }
 
-/* ---- reading parameters into the device's form
- * --------------------------------------------------- */
+/* ---- reading parameters into the device's form ----------------------------------------------- */
 
 /* Where one slot's rows come from while it is packed. Exactly one of renamed, values is used;
  * neither means the golden rule. */
@@ -135,8 +134,7 @@ static vt_status load_slots(vt_model *m, const vt_renamed *renamed, vt_error *er
     return VT_OK;
 }
 
-/* ---- building the network
- * ------------------------------------------------------------------------ */
+/* ---- building the network -------------------------------------------------------------------- */
 
 static vt_status bind_network(vt_model *m, const vt_renamed *renamed,
                               const vt_model_settings *settings, vt_error *error)
@@ -362,8 +360,7 @@ void vt_golden_picture(int64_t n, int64_t h, int64_t w, float *out)
     vt_golden_input(0, n * 3 * h * w, out);
 }
 
-/* ---- what it is
- * ---------------------------------------------------------------------------------- */
+/* ---- what it is ------------------------------------------------------------------------------ */
 
 const vt_variant *vt_model_variant(const vt_model *m)
 {

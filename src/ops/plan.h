@@ -30,8 +30,7 @@ typedef struct vt_fusion {
 /* In the order in which they are tried, after all rewrites; ends with a NULL name. */
 extern const vt_fusion vt_fusions[];
 
-/* Applies every fusion. `in->program` is `program`, and the element types of its maps are chosen.
- */
+/* Applies every fusion. `in->program` is `program`, whose maps have their element types. */
 void vt_program_fuse(vt_program *program, const vt_plan_input *in);
 
 /* Drops every record whose result nobody needs and every output whose name is not in `names`

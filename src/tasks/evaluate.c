@@ -129,8 +129,7 @@ static int64_t take_picture(pipeline *p, uint8_t **out)
     return i;
 }
 
-/* Fills a picture's place. One that fails leaves something there too: the batch runs all the same.
- */
+/* Fills a picture's place. One that fails leaves something there too, since the batch runs. */
 static vt_status load_picture(pipeline *p, int64_t i, uint8_t *out, vt_error *error)
 {
     const vt_evaluate_source *s = p->source;

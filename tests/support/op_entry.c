@@ -57,8 +57,7 @@ static int64_t terms_of(const op_case *c, const op_entry *e)
     return terms;
 }
 
-/* The largest |mean| / deviation of a row of a norm's source: what its roundings are multiplied by.
- */
+/* The largest |mean| / deviation of a row of a norm's source: what multiplies its roundings. */
 static double norm_condition(const op_case *c)
 {
     const vt_record *r = &c->program.records[0];

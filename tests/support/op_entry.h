@@ -22,8 +22,7 @@ float op_spread(const op_entry *e);
 /* Starts a case and builds an entry with `batch` images. */
 void op_build(op_case *c, const op_entry *e, uint64_t seed, int64_t batch);
 
-/* Gives the sources (data is rounded), the residual of a product and the destination their types.
- */
+/* Gives the sources (data is rounded), a residual and the destination their types. */
 void op_set_types(op_case *c, vt_dtype source, vt_dtype residual, vt_dtype dst);
 
 /* How far the result may be from the reference's, `want`, for matrices and half maps of `dtype`;

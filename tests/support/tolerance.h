@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How far a fast implementation may be from the reference: largest difference over largest |value|.
- */
+/* How far a fast implementation may be from the reference, as largest difference over largest
+ * |value|. */
 #ifndef VT_TESTS_TOLERANCE_H
 #define VT_TESTS_TOLERANCE_H
 

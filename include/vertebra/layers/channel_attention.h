@@ -24,8 +24,8 @@ typedef struct vt_channel_attention_layer {
     vt_channel_attention_form form;
 } vt_channel_attention_layer;
 
-/* Parameters qkv.weight [3C, C], qkv.bias, proj.weight [C, C], proj.bias below the current scope.
- */
+/* Parameters below the current scope: qkv.weight [3C, C], qkv.bias, proj.weight [C, C], proj.bias
+ * [C]. */
 vt_channel_attention_layer vt_channel_attention_bind(vt_binder *binder, int channels, int heads,
                                                      vt_channel_attention_form form);
 

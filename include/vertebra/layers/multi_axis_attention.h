@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Multi-axis attention (MaxViT, arXiv 2204.01697): attention inside windows, then attention over a
  * grid of as many tokens that spans the whole map, each with its perceptron:
- *   x += attn(LN1(x));  x += mlp(LN2(x))        tokens of one window
- *   x += attn(LN1(x));  x += mlp(LN2(x))        tokens at one place of all h/window x w/window
- * cells attn is multi-head self-attention with a bias for every position of a key relative to its
- * query: s_ij = q_i . k_j * head_dim^-0.5 + table[head, y_j - y_i + window - 1, x_j - x_i + window
- * - 1] counted in the window, or in the grid. */
+ *   x += attn(LN1(x));  x += mlp(LN2(x))    tokens of one window
+ *   x += attn(LN1(x));  x += mlp(LN2(x))    tokens at one place of all cells of h/window x w/window
+ * attn is multi-head self-attention with a bias for every position of a key relative to its query,
+ *   s_ij = q_i . k_j * head_dim^-0.5
+ *          + table[head, y_j - y_i + window_h - 1, x_j - x_i + window_w - 1]
+ * with places counted in the window, or in the grid. */
 #ifndef VERTEBRA_LAYERS_MULTI_AXIS_ATTENTION_H
 #define VERTEBRA_LAYERS_MULTI_AXIS_ATTENTION_H
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Patch embedding: a patch x patch convolution with stride patch, then LayerNorm.
- *   y[n, i, j, :] = LN(bias + sum_{dy,dx,c} weight[:, c, dy, dx] x[n, i*patch + dy, j*patch + dx,
- * c]) A map whose size is no multiple of the patch is padded with zeros at the bottom and right, as
+ *   y[n,i,j,:] = LN(bias + sum_{dy,dx,c} weight[:,c,dy,dx] x[n, i*patch + dy, j*patch + dx, c])
+ * A map whose size is no multiple of the patch is padded with zeros at the bottom and right, as
  * the detection and segmentation code of the Swin authors does. */
 #ifndef VERTEBRA_LAYERS_PATCH_EMBED_H
 #define VERTEBRA_LAYERS_PATCH_EMBED_H

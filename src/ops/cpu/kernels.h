@@ -27,8 +27,8 @@ typedef struct vt_cpu_tile {
     int64_t ahead_step; /* bytes of it to fetch per four steps: 0 or 128 */
 } vt_cpu_tile;
 
-/* Rows of floats on their way to the destination: dst = residual + act(src). Strides in elements.
- */
+/* Rows of floats on their way to the destination: dst = residual + act(src). Strides count
+ * elements. */
 typedef struct vt_cpu_finish {
     int64_t rows, cols;
     const float *src;

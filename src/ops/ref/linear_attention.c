@@ -11,8 +11,8 @@ static float at(const vt_exec *exec, const vt_heads *h, int64_t n, int head, int
     return map[(n * s.h * s.w + i) * s.c + h->offset + (int64_t)head * h->width + c];
 }
 
-/* For one head of one image: state[c][d] = sum_n relu(k_n[c]) v_n[d], total[c] = sum_n relu(k_n[c])
- */
+/* For one head of one image:
+ *   state[c][d] = sum_n relu(k_n[c]) v_n[d],  total[c] = sum_n relu(k_n[c]) */
 static void gather_state(const vt_exec *exec, const vt_linear_attention *p, int64_t n, int head,
                          double *state, double *total)
 {
