@@ -823,7 +823,7 @@ struct linear_case {
     int64_t rows, depth, cols;
     vt_activation act;
     bool norm_in, norm_out, bias;
-    int residual; /* 0 none, 1 another map, 2 dst itself */
+    int residual; /* 0 none, 1 another map, 2 dst itself, 3 another map as a factor */
     float centre, spread;
 };
 
@@ -856,7 +856,7 @@ static void check_linear_case(const linear_case &k, vt_dtype t)
         }
         for (size_t c = 0; c < cols; c++) {
             size_t i = r * cols + c;
-            y[c] += k.residual ? other.host[i] : 0;
+            y[c] = k.residual == 3 ? y[c] * other.host[i] : y[c] + (k.residual ? other.host[i] : 0);
             for (; i < want.size(); i += period * cols) {
                 want[i] = y[c];
             }
@@ -864,7 +864,8 @@ static void check_linear_case(const linear_case &k, vt_dtype t)
     }
     vt_cuda_linear a = {};
     a.src = src.data();
-    a.residual = k.residual == 1 ? other.data() : k.residual == 2 ? dst.data() : NULL;
+    a.residual = k.residual == 2 ? dst.data() : k.residual ? other.data() : NULL;
+    a.gated = k.residual == 3;
     a.weight = weight.data();
     a.dst = dst.data();
     a.dtype = t;
@@ -904,6 +905,8 @@ static void check_linear(void)
                                         {300, 16, 40, VT_ACT_SILU, true, false, true, 1, 0, 1},
                                         {20011, 128, 384, VT_ACT_RELU, true, false, false, 1, 0, 1},
                                         {6001, 128, 384, NONE, false, false, true, 1, 0, 1},
+                                        {40003, 64, 64, NONE, false, false, true, 3, 0, 1},
+                                        {7001, 128, 128, GELU, true, false, true, 3, 0, 1},
                                         {9001, 80, 1024, GELU, true, false, true, 0, 0, 1},
                                         {3000, 128, 520, GELU, true, false, true, 2, 0, 1},
                                         {200, 96, 96, NONE, true, true, true, 1, 30, 1.5f},

@@ -25,7 +25,8 @@ enum {
     NORM_AFTER_LINEAR = 1 << 3,
     ADD_INTO_LINEAR = 1 << 4,
     AFFINE_INTO_DEPTHWISE = 1 << 5,
-    ADD_INTO_DEPTHWISE = 1 << 6
+    ADD_INTO_DEPTHWISE = 1 << 6,
+    MUL_INTO_LINEAR = 1 << 7
 };
 
 static void test_order_of_bits(void **state)
@@ -33,11 +34,11 @@ static void test_order_of_bits(void **state)
     (void)state;
     static const char *const names[] = {
         "conv_to_patch_linear", "norm_into_linear",      "patches_into_linear", "norm_after_linear",
-        "add_into_linear",      "affine_into_depthwise", "add_into_depthwise"};
+        "add_into_linear",      "affine_into_depthwise", "add_into_depthwise",  "mul_into_linear"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         assert_string_equal(vt_rewrites[i].name, names[i]);
     }
-    assert_null(vt_rewrites[7].name); /* a new rewrite wants cases below */
+    assert_null(vt_rewrites[8].name); /* a new rewrite wants cases below */
 }
 
 /* ---- pieces of programs; each names its outputs itself --------------------------------------- */
@@ -321,6 +322,51 @@ static void add_of_norm_of_linear(test_program *t)
     out(t, "y", vt_op_add(&t->builder, x, norm(t, linear(t, x, CHANNELS, 3), 1)));
 }
 
+static void mul_linear(test_program *t)
+{
+    vt_value x = vt_input(&t->builder);
+    out(t, "y", vt_op_mul(&t->builder, x, linear(t, x, CHANNELS, 3)));
+}
+
+static void linear_mul(test_program *t)
+{
+    vt_value x = vt_input(&t->builder);
+    out(t, "y", vt_op_mul(&t->builder, linear(t, norm(t, x, 1), CHANNELS, 3), x));
+}
+
+static void mul_of_linear_read_twice(test_program *t)
+{
+    vt_value x = linear(t, vt_input(&t->builder), CHANNELS, 3);
+    out(t, "y", vt_op_mul(&t->builder, x, x));
+}
+
+static void mul_of_norm_of_linear(test_program *t)
+{
+    vt_value x = vt_input(&t->builder);
+    out(t, "y", vt_op_mul(&t->builder, x, norm(t, linear(t, x, CHANNELS, 3), 1)));
+}
+
+static void mul_by_one_pixel(test_program *t)
+{
+    vt_value x = vt_input(&t->builder);
+    vt_value factor = linear(t, vt_op_mean_pool(&t->builder, x), CHANNELS, 3);
+    out(t, "y", vt_op_mul(&t->builder, x, factor));
+}
+
+static void mul_then_add(test_program *t)
+{
+    vt_value x = vt_input(&t->builder);
+    vt_value y = vt_op_mul(&t->builder, x, linear(t, x, CHANNELS, 3));
+    out(t, "y", vt_op_add(&t->builder, x, y));
+}
+
+static void add_then_mul(test_program *t)
+{
+    vt_value x = vt_input(&t->builder);
+    vt_value y = vt_op_add(&t->builder, x, linear(t, x, CHANNELS, 3));
+    out(t, "y", vt_op_mul(&t->builder, x, y));
+}
+
 static vt_value depthwise(test_program *t, vt_value x, uint32_t seed)
 {
     int64_t c = vt_value_shape(&t->builder, x).c;
@@ -441,6 +487,13 @@ static const rewrite_case cases[] = {
     CASE(add_of_three, ALL, 3, 2, 1),
     CASE(add_of_norm_of_linear, ALL, 3, 1, 1),
     CASE(add_of_norm_of_linear, ADD_INTO_LINEAR, 3, 3, 1),
+    CASE(mul_linear, MUL_INTO_LINEAR, 2, 1, 1),
+    CASE(linear_mul, ALL, 3, 1, 1),
+    CASE(mul_of_linear_read_twice, ALL, 2, 2, 1),
+    CASE(mul_of_norm_of_linear, ALL, 3, 2, 1),
+    CASE(mul_by_one_pixel, ALL, 3, 3, 1),
+    CASE(mul_then_add, ALL, 3, 2, 1),
+    CASE(add_then_mul, ALL, 3, 2, 1),
     CASE(depthwise_add, ADD_INTO_DEPTHWISE, 2, 1, 0),
     CASE(depthwise_affine, AFFINE_INTO_DEPTHWISE, 2, 1, 0),
     CASE(depthwise_two_affines, ALL, 3, 2, 0),

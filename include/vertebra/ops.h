@@ -59,7 +59,8 @@ typedef enum vt_norm_place {
     VT_NORM_OUTPUT /* of each output row, after the activation, before the residual */
 } vt_norm_place;
 
-/* dst[n,h,w,o] = residual[n,h,w,o] + norm_out(act(bias[o] + sum_i weight[o,i] * row[i]))
+/* dst[n,h,w,o] = residual[n,h,w,o] + norm_out(act(bias[o] + sum_i weight[o,i] * row[i])), or with
+ *   `gated`, which goes with no norm_out, residual[n,h,w,o] * act(...),
  * with row = norm_in(x[n,h,w,:]), or of the `patch` x `patch` pixels of x that lie under
  * dst[n,h,w], concatenated as (dy, dx, c), zero outside the map: dst is then ceil(H/patch) x
  * ceil(W/patch). Layers set weight, bias and act; the planner's rewrites fill in the rest. */
@@ -69,7 +70,8 @@ typedef struct vt_linear {
     vt_activation act;
     vt_norm_place norm_place;
     vt_norm norm;
-    int patch; /* 0 or 1: the pixel itself */
+    int patch;  /* 0 or 1: the pixel itself */
+    bool gated; /* the residual is a factor */
 } vt_linear;
 
 /* Dense convolution: dst[n,y,x,o] = act(bias[o] + sum_{ky,kx,i} weight[o,ky,kx,i] *

@@ -51,7 +51,7 @@ typedef struct vt_cuda_finish {
 cudaError_t vt_cuda_finish_rows(const vt_cuda_finish *args, cudaStream_t stream);
 
 /* A linear map of few rows on the tensor cores, one kernel for all of
- *   dst[r] = residual[r] + act(bias + weight norm(src[r]))
+ *   dst[r] = residual[r] + act(bias + weight norm(src[r])), or residual[r] * act(...) if `gated`,
  * with weight [cols, depth]. residual, bias, scale and shift may be NULL; eps < 0: no norm; dst is
  * neither src nor residual. src, weight and residual have one type; dst has it too or is f32. */
 typedef struct vt_cuda_linear_small {
@@ -63,6 +63,7 @@ typedef struct vt_cuda_linear_small {
     const float *bias, *scale, *shift;
     float eps;
     vt_activation act;
+    bool gated;
     /* 32 or 64 rows and columns of a tile, and 1, 2, 4 or 8 blocks that share its sums; all 0: as
      * suits the device. */
     int tile_rows, tile_cols, split;
@@ -184,9 +185,9 @@ typedef struct vt_cuda_mlp {
 const char *vt_cuda_mlp_refuse(const vt_cuda_mlp *args);
 cudaError_t vt_cuda_mlp_rows(const vt_cuda_mlp *args, cudaStream_t stream);
 
-/* dst[r] = residual[r] + norm_out(act(bias + weight norm_in(src[r]))): rows of `depth` channels to
- * rows of `cols`, weight dense [cols, depth]. Types, norms, NULLs and activations as in
- * vt_cuda_mlp; dst may be residual. */
+/* dst[r] = residual[r] + norm_out(act(bias + weight norm_in(src[r]))), times residual[r] instead if
+ * `gated`: rows of `depth` channels to rows of `cols`, weight dense [cols, depth]. Types, norms,
+ * NULLs and activations as in vt_cuda_mlp; dst may be residual. */
 typedef struct vt_cuda_linear {
     const void *src, *residual, *weight;
     void *dst;
@@ -196,6 +197,7 @@ typedef struct vt_cuda_linear {
     const float *in_scale, *in_shift, *out_scale, *out_shift;
     float in_eps, out_eps;
     vt_activation act;
+    bool gated;
 } vt_cuda_linear;
 
 /* NULL when the kernel takes these shapes and types, else the reason why not; pointers are not

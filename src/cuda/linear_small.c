@@ -54,6 +54,7 @@ static vt_cuda_linear_small small_args(const vt_exec *exec, const vt_record *r, 
         .shift = run && norm ? vt_exec_vector(exec, p->norm.shift) : NULL,
         .eps = norm ? p->norm.eps : -1.0f,
         .act = p->act,
+        .gated = p->gated,
     };
 }
 

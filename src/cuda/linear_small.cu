@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A linear map of few rows, where the latency of a launch and of the first bytes counts more than
- * any rate: dst = residual + act(bias + weight norm(row)) in one kernel, for f16 and bf16.
+ * any rate: dst = residual +|* act(bias + weight norm(row)) in one kernel, for f16 and bf16.
  *
  * A block of 4 or 8 warps owns a tile of 32 or 64 rows by 32 or 64 columns, in parts of 32 x 32,
  * and keeps both operands in shared memory as a whole, so there is no pipeline to fill and drain:
@@ -436,7 +436,7 @@ template <typename T, int ROWS, int COLS, int THREADS> struct finisher {
         vt_unpack(residual[j], r);
 #pragma unroll
         for (int i = 0; i < ITEM; i++) {
-            x[i] += r[i];
+            x[i] = a.gated ? x[i] * r[i] : x[i] + r[i];
         }
         unsigned index = at + (unsigned)(j * APART) * (unsigned)a.cols;
         if (a.dst_dtype == VT_F32) {

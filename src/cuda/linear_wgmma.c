@@ -18,7 +18,8 @@ static vt_cuda_linear linear_args(const vt_exec *exec, const vt_record *r, int64
                            .cols = d.c,
                            .in_eps = norm_in ? p->norm.eps : -1.0f,
                            .out_eps = norm_out ? p->norm.eps : -1.0f,
-                           .act = p->act};
+                           .act = p->act,
+                           .gated = p->gated};
     if (exec->maps && exec->weights) {
         const float *scale = vt_exec_vector(exec, p->norm.scale);
         const float *shift = vt_exec_vector(exec, p->norm.shift);

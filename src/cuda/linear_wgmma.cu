@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A linear map of rows together with the norm of its input or of its output (sm_90a):
- *   dst[r] = residual[r] + norm_out(act(bias + W norm_in(src[r])))
+ *   dst[r] = residual[r] + norm_out(act(bias + W norm_in(src[r])))    (or times the residual)
  *
  * The work is cut into units of 192 rows x N columns of the result, N = 128 or 96; a block stays on
  * its multiprocessor and takes neighbouring units, row by row of units. Each of three warpgroups
@@ -243,7 +243,7 @@ __device__ __forceinline__ void compute(const params &p, const memory<K, N> &m, 
         vt_barrier_wait(&m.b->place_free[group], place_parity);
         place_parity ^= 1;
         vt_write_result<T, layout<K, N>::result_box>(m.result_block(group), acc,
-                                                     p.args.residual != NULL);
+                                                     p.args.residual != NULL, p.args.gated);
         vt_barrier_arrive(&m.b->result_full[group]);
     }
 }
@@ -259,14 +259,14 @@ __global__ void __launch_bounds__(THREADS, 1) linear_kernel(const __grid_constan
     prepare(p, m);
     int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
     if (warp < 4) {
-        asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
+        vt_registers_give<24>();
         if (lane == 0 && warp == 0) {
             load_weight(p, m);
         } else if (lane == 0) {
             move_rows(p, m, warp - 1);
         }
     } else {
-        asm volatile("setmaxnreg.inc.sync.aligned.u32 160;");
+        vt_registers_take<160>();
         compute<T>(p, m, warp / 4 - 1);
     }
 #endif

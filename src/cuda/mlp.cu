@@ -386,15 +386,14 @@ __global__ void __launch_bounds__(layout<C>::threads, 1)
     prepare(p, m);
     int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
     if (warp < 4) {
-        asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
+        vt_registers_give<24>();
         if (lane == 0 && warp == 0) {
             load_weights(p, m);
         } else if (lane == 0 && warp <= layout<C>::groups) {
             move_rows(p, m, warp - 1);
         }
     } else {
-        asm volatile(
-            "setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(layout<C>::groups == 3 ? 160 : 240));
+        vt_registers_take<layout<C>::groups == 3 ? 160 : 240>();
         compute<T, C>(p, m, warp / 4 - 1);
     }
 #endif

@@ -23,6 +23,24 @@
 #define VT_HAS_WGMMA 0
 #endif
 
+/* ---- registers ------------------------------------------------------------------------------- */
+
+/* All threads of a warpgroup have N registers each from here on: fewer, so that others can have
+ * more. Tools that put code of their own into kernels may need more than are left: with
+ * VT_KEEP_REGISTERS all keep what they begin with (slower; tests/cuda_sanitize.sh). */
+template <int N> __device__ __forceinline__ void vt_registers_give(void)
+{
+#ifndef VT_KEEP_REGISTERS
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N));
+#endif
+}
+template <int N> __device__ __forceinline__ void vt_registers_take(void)
+{
+#ifndef VT_KEEP_REGISTERS
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N));
+#endif
+}
+
 /* ---- barriers -------------------------------------------------------------------------------- */
 
 __device__ __forceinline__ void vt_barrier_init(uint64_t *barrier, int arrivals)

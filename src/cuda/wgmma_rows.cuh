@@ -192,10 +192,11 @@ __device__ __forceinline__ void vt_norm_result(float (&o)[N], const float *scale
     }
 }
 
-/* block = residual + o, where the residual (if there is one) is what the block held. */
+/* block = residual + o, or residual * o if `gated`, where the residual (if there is one) is what
+ * the block held. */
 template <typename T, int B, int N>
 __device__ __forceinline__ void vt_write_result(uint32_t block, const float (&o)[N],
-                                                bool has_residual)
+                                                bool has_residual, bool gated = false)
 {
     int place = vt_own_row();
 #pragma unroll
@@ -205,7 +206,9 @@ __device__ __forceinline__ void vt_write_result(uint32_t block, const float (&o)
             asm volatile("ld.shared.u32 %0, [%1];" : "=r"(raw) : "r"(at) : "memory");
         }
         float2 r = vt_unpack2<T>(raw);
-        vt_store_shared(at, vt_pack2<T>(o[2 * e] + r.x, o[2 * e + 1] + r.y));
+        float x = gated ? o[2 * e] * r.x : o[2 * e] + r.x;
+        float y = gated ? o[2 * e + 1] * r.y : o[2 * e + 1] + r.y;
+        vt_store_shared(at, vt_pack2<T>(x, y));
     }
     vt_fence_shared_stores();
 }

@@ -26,6 +26,7 @@ static bool is_operand(const vt_record *r, int k)
 static bool passes_on(const vt_record *r, int k)
 {
     switch (r->kind) {
+    case VT_OP_LINEAR: return k == 1 && r->as.linear.gated;
     case VT_OP_DEPTHWISE: return k == 0 && r->source[1].id < 0;
     case VT_OP_DEFORM_PATCHES: return k == 0;
     case VT_OP_AFFINE:
@@ -55,7 +56,8 @@ static bool can_be_half(const vt_record *r)
 static bool half_will_do(const vt_program *p, const vt_record *writer)
 {
     vt_value value = writer->dst;
-    bool stream = writer->kind == VT_OP_LINEAR && writer->source[1].id >= 0;
+    bool stream =
+        writer->kind == VT_OP_LINEAR && writer->source[1].id >= 0 && !writer->as.linear.gated;
     for (const vt_record *r = writer + 1; r < p->records + p->record_count; r++) {
         bool passed = !stream && p->maps[r->dst.id].dtype != VT_F32;
         for (int k = 0; k < VT_MAX_SOURCES; k++) {

@@ -34,9 +34,9 @@ typedef struct vt_mlp_pair {
     vt_linear up, down;
 } vt_mlp_pair;
 
-/* One operation. Sources by kind: [0] = x; linear, depthwise and mlp also [1] = residual (or none);
- * add, mul, concat: [0], [1]; deform_patches: x, offsets; attention, linear_attention: q, k, v
- * maps; channel_attention: left, right, value. */
+/* One operation. Sources by kind: [0] = x; linear, depthwise and mlp also [1] = residual (or none,
+ * or a factor: vt_linear.gated); add, mul, concat: [0], [1]; deform_patches: x, offsets; attention,
+ * linear_attention: q, k, v maps; channel_attention: left, right, value. */
 typedef struct vt_record {
     vt_op_kind kind;
     vt_value source[VT_MAX_SOURCES];

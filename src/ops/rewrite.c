@@ -161,6 +161,29 @@ static bool add_into_depthwise(vt_program *p, size_t i)
     return add_into(p, i, VT_OP_DEPTHWISE);
 }
 
+/* a * linear(x), both of one shape */
+static bool mul_into_linear(vt_program *p, size_t i)
+{
+    vt_record *r = &p->records[i];
+    if (r->kind != VT_OP_MUL || memcmp(&p->maps[r->source[0].id].shape,
+                                       &p->maps[r->source[1].id].shape, sizeof(vt_shape)) != 0) {
+        return false;
+    }
+    for (int side = 0; side < 2; side++) {
+        vt_record *linear = sole_producer(p, r->source[side], VT_OP_LINEAR);
+        vt_value other = r->source[1 - side];
+        if (linear && linear->source[1].id < 0 && made_before(p, other, linear) &&
+            linear->as.linear.norm_place != VT_NORM_OUTPUT) {
+            linear->as.linear.gated = true;
+            linear->source[1] = other;
+            linear->dst = r->dst;
+            remove_record(r);
+            return true;
+        }
+    }
+    return false;
+}
+
 /* affine(depthwise(x)) */
 static bool affine_into_depthwise(vt_program *p, size_t i)
 {
@@ -184,6 +207,7 @@ const vt_rewrite vt_rewrites[] = {
     {"add_into_linear", add_into_linear},
     {"affine_into_depthwise", affine_into_depthwise},
     {"add_into_depthwise", add_into_depthwise},
+    {"mul_into_linear", mul_into_linear},
     {NULL, NULL},
 };
 
@@ -204,7 +228,7 @@ static bool mlp_into_one(vt_program *p, size_t i, const vt_plan_input *in)
     vt_record *r = &p->records[i];
     const vt_linear *down = &r->as.linear;
     if (r->kind != VT_OP_LINEAR || down->patch != 1 || down->norm_place == VT_NORM_INPUT ||
-        down->act != VT_ACT_NONE) {
+        down->act != VT_ACT_NONE || down->gated) {
         return false;
     }
     vt_record *up = sole_producer(p, r->source[0], VT_OP_LINEAR);

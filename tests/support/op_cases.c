@@ -77,6 +77,7 @@
 #define BIAS        .bias = true
 #define NO_BIAS     .no_bias = true
 #define RESIDUAL    .residual = true
+#define GATED       RESIDUAL, .op.gated = true
 #define SCALE       .scale = true
 #define SHIFT       .shift = true
 #define PAD         .pad = true
@@ -115,6 +116,10 @@ const op_entry op_entries[] = {
     {"relu", {3, 5, 5, 64}, LINEAR(96, RELU, BIAS)},
     {"relu, no bias", {1, 5, 5, 64}, LINEAR(96, RELU)},
     {"relu, residual", {1, 5, 5, 64}, LINEAR(96, RELU, BIAS, RESIDUAL)},
+    {"gated", {3, 7, 13, 37}, LINEAR(53, BIAS, GATED)},
+    {"gated, wide", {1, 16, 16, 64}, LINEAR(64, BIAS, GATED), HALF},
+    {"gated gelu, norm", {1, 7, 9, 96}, LINEAR(96, GELU, BIAS, NORM_IN, GATED), HALF_OUT},
+    {"gated sigmoid", {1, 5, 6, 320}, LINEAR(320, GATED, .op.act = VT_ACT_SIGMOID)},
     {"merge", {3, 9, 11, 12}, LINEAR(24, .op.patch = 2, NORM_IN)},
     {"merge, wide", {1, 9, 11, 96}, LINEAR(192, .op.patch = 2, NORM_IN)},
     {"stem", {1, 30, 41, 3}, LINEAR(96, .op.patch = 4, BIAS)},

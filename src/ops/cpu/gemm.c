@@ -163,6 +163,7 @@ static void finish_rows(const vt_gemm *g, int64_t row, int64_t rows, int64_t col
                     : g->residual_bf16 ? (const void *)((const uint16_t *)g->residual + at)
                                        : (const void *)((const float *)g->residual + at),
         .residual_bf16 = g->residual_bf16,
+        .gated = g->gated,
         .residual_stride = g->cols,
         .dst = g->dst_bf16 ? (void *)((uint16_t *)g->dst + at) : (void *)((float *)g->dst + at),
         .dst_bf16 = g->dst_bf16,
@@ -197,7 +198,7 @@ static void run_panel(const gemm_task *t, int64_t panel, bool new_rows, const ch
     const char *data = (const char *)g->panels + panel * p->panel_bytes;
     bool whole_rows = g->norm_place == VT_NORM_OUTPUT;
     bool direct = cols == k->nr && g->act == VT_ACT_NONE && !whole_rows && !g->dst_bf16 &&
-                  !(g->residual && g->residual_bf16);
+                  !(g->residual && (g->residual_bf16 || g->gated));
     const float *bias = g->bias ? g->bias + col : no_bias;
     if (g->bias && cols < k->nr) {
         float *padded = (float *)(void *)(t->scratch + p->bias_at);

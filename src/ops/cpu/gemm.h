@@ -11,7 +11,8 @@ typedef struct vt_gemm vt_gemm;
 /* Returns row r of the left operand as f32: where it lies, or written to `buffer` [depth]. */
 typedef const float *(*vt_gemm_row)(const vt_gemm *g, int64_t r, float *buffer);
 
-/* dst[rows, cols] = residual + norm_out(act(bias + norm_in(row(r)) x weight^T)) */
+/* dst[rows, cols] = residual + norm_out(act(bias + norm_in(row(r)) x weight^T)), or with `gated`
+ * the product of both */
 struct vt_gemm {
     const vt_cpu_kernels *kernels;
     int64_t rows, cols, depth;
@@ -28,7 +29,7 @@ struct vt_gemm {
     const void *src;
     bool src_bf16;
     const void *residual; /* or NULL */
-    bool residual_bf16;
+    bool residual_bf16, gated;
     void *dst;
     bool dst_bf16;
 };

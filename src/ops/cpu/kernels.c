@@ -214,7 +214,8 @@ VT_INLINE void finish_vector(const vt_activation act, const vt_cpu_finish *f, in
 {
     vf x = vf_activate(act, vf_load_some(f->src, false, r * f->src_stride + c, count));
     if (f->residual) {
-        x += vf_load_some(f->residual, f->residual_bf16, r * f->residual_stride + c, count);
+        vf other = vf_load_some(f->residual, f->residual_bf16, r * f->residual_stride + c, count);
+        x = f->gated ? x * other : x + other;
     }
     vf_store_some(f->dst, f->dst_bf16, r * f->dst_stride + c, count, x);
 }

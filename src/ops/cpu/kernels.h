@@ -27,15 +27,15 @@ typedef struct vt_cpu_tile {
     int64_t ahead_step; /* bytes of it to fetch per four steps: 0 or 128 */
 } vt_cpu_tile;
 
-/* Rows of floats on their way to the destination: dst = residual + act(src). Strides count
- * elements. */
+/* Rows of floats on their way to the destination: dst = residual + act(src), or with `gated` the
+ * product of both. Strides in elements. */
 typedef struct vt_cpu_finish {
     int64_t rows, cols;
     const float *src;
     int64_t src_stride;
     vt_activation act;
     const void *residual; /* or NULL */
-    bool residual_bf16;
+    bool residual_bf16, gated;
     int64_t residual_stride;
     void *dst;
     bool dst_bf16;

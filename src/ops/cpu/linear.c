@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* dst = residual + norm_out(act(bias + norm_in(row) x weight^T)), row = a pixel or a patch: the
+/* dst = residual +|* norm_out(act(bias + norm_in(row) x weight^T)), row = a pixel or a patch: the
  * tile driver of gemm.c with rows gathered here. */
 #include <string.h>
 
@@ -45,6 +45,7 @@ static vt_gemm describe(const vt_backend *backend, const vt_program *program, co
                      .row = p->patch > 1 ? patch_row : NULL,
                      .src_bf16 = vt_map_is_bf16(program, r->source[0]),
                      .residual_bf16 = vt_map_is_bf16(program, r->source[1]),
+                     .gated = p->gated,
                      .dst_bf16 = vt_map_is_bf16(program, r->dst)};
 }
 

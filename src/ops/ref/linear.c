@@ -71,7 +71,8 @@ static void linear_run(const vt_exec *exec, const vt_record *r)
                     vt_ref_norm_row(out, d.c, scale, shift, p->norm.eps, out);
                 }
                 for (int64_t o = 0; residual && o < d.c; o++) {
-                    out[o] += residual[pixel * d.c + o];
+                    float other = residual[pixel * d.c + o];
+                    out[o] = p->gated ? other * out[o] : other + out[o];
                 }
             }
         }
