@@ -192,6 +192,7 @@ vt_value vt_op_linear(vt_builder *b, vt_value x, const vt_linear *linear)
     vt_record r = {.kind = VT_OP_LINEAR, .source = {x, VT_NO_VALUE, VT_NO_VALUE}};
     r.as.linear = *linear;
     r.as.linear.patch = patch;
+    r.as.linear.gated = false; /* there is no residual yet */
     return append(b, r, (vt_shape){s.n, vt_div_up(s.h, patch), vt_div_up(s.w, patch), out});
 }
 

@@ -39,8 +39,9 @@ void build_linear(op_case *c, const op_entry *e, vt_shape s)
     p.norm.scale = vector_if(c, k->affine, width, 1, 0.2f);
     p.norm.shift = vector_if(c, k->affine, width, 0, 0.2f);
     vt_value dst = vt_op_linear(&c->builder, x, &p);
-    if (k->residual) {
+    if (k->residual && dst.id >= 0) {
         add_residual(c, dst);
+        c->program.records[0].as.linear.gated = k->op.gated;
     }
 }
 
