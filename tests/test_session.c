@@ -170,6 +170,8 @@ static void test_memory_query(void **state)
         assert_true(f.memory.bytes - before < large + 200 * 1024);
         expect_error(vt_session_memory(f.session, 0, 32, 32, &small, &f.error), VT_ERR_ARGUMENT,
                      &f.error, "0 pictures");
+        expect_error(vt_session_memory(NULL, 1, 32, 32, &small, &f.error), VT_ERR_ARGUMENT,
+                     &f.error, "NULL");
         close_all(&f);
     }
 }

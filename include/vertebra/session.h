@@ -33,7 +33,8 @@ void vt_session_destroy(vt_session **session);
  * lacks), VT_ERR_MEMORY, VT_ERR_LIMIT. */
 vt_status vt_session_prepare(vt_session *session, int64_t n, int64_t h, int64_t w, vt_error *error);
 
-/* Bytes of activations and scratch that this size takes, without allocating them. */
+/* Bytes of activations and scratch that this size takes, without allocating them. Errors: those of
+ * prepare. */
 vt_status vt_session_memory(vt_session *session, int64_t n, int64_t h, int64_t w, size_t *bytes,
                             vt_error *error);
 
@@ -49,8 +50,8 @@ vt_status vt_session_output(const vt_session *session, const char *name, vt_tens
                             vt_error *error);
 
 /* How long the network of the last forward took, in seconds, without bringing the input to the
- * device and the outputs back. Waits for the device. Errors: VT_ERR_NOT_FOUND (nothing has run),
- * VT_ERR_DEVICE. */
+ * device and the outputs back. Waits for the device. Errors: VT_ERR_ARGUMENT (NULL),
+ * VT_ERR_NOT_FOUND (nothing has run), VT_ERR_DEVICE. */
 vt_status vt_session_elapsed(const vt_session *session, double *seconds, vt_error *error);
 
 /* One operation of the current plan. */

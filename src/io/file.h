@@ -9,7 +9,8 @@
 
 #include "vertebra/status.h"
 
-VT_BEGIN_DECLS /* libvertebra_image uses these */
+/* libvertebra_image uses these. */
+VT_BEGIN_DECLS
 
 typedef struct vt_file {
     int fd;

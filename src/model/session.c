@@ -234,16 +234,24 @@ static bool allocate_prepared(const vt_session *s, prepared *p)
     return p->fetched && p->is_fetched;
 }
 
+static vt_status check_size(int64_t n, int64_t h, int64_t w, vt_error *error)
+{
+    return n >= 1 && h >= 1 && w >= 1
+               ? VT_OK
+               : vt_error_set(error, VT_ERR_ARGUMENT, "an input of %lld pictures of %lldx%lld",
+                              (long long)n, (long long)w, (long long)h);
+}
+
 static vt_status prepare(vt_session *s, int64_t n, int64_t h, int64_t w, vt_error *error)
 {
-    if (n < 1 || h < 1 || w < 1) {
-        return vt_error_set(error, VT_ERR_ARGUMENT, "an input of %lld pictures of %lldx%lld",
-                            (long long)n, (long long)w, (long long)h);
+    vt_status status = check_size(n, h, w, error);
+    if (status != VT_OK) {
+        return status;
     }
     prepared *p = find_place(s, n, h, w);
     if (p->n != n || p->h != h || p->w != w) {
         prepared fresh = {.n = n, .h = h, .w = w};
-        vt_status status = make_plan(s, n, h, w, &fresh.plan, error);
+        status = make_plan(s, n, h, w, &fresh.plan, error);
         if (status != VT_OK) {
             return status;
         }
@@ -282,12 +290,14 @@ vt_status vt_session_prepare(vt_session *session, int64_t n, int64_t h, int64_t 
 vt_status vt_session_memory(vt_session *session, int64_t n, int64_t h, int64_t w, size_t *bytes,
                             vt_error *error)
 {
-    if (n < 1 || h < 1 || w < 1) {
-        return vt_error_set(error, VT_ERR_ARGUMENT, "an input of %lld pictures of %lldx%lld",
-                            (long long)n, (long long)w, (long long)h);
+    if (!session || !bytes) {
+        return vt_error_set(error, VT_ERR_ARGUMENT, "vt_session_memory: an argument is NULL");
     }
     vt_plan plan;
-    vt_status status = make_plan(session, n, h, w, &plan, error);
+    vt_status status = check_size(n, h, w, error);
+    if (status == VT_OK) {
+        status = make_plan(session, n, h, w, &plan, error);
+    }
     if (status == VT_OK) {
         *bytes = plan_bytes(&plan);
         vt_plan_clear(&plan);
@@ -456,6 +466,9 @@ vt_status vt_session_forward_cuda(vt_session *s, const vt_tensor *input, struct 
 
 vt_status vt_session_elapsed(const vt_session *s, double *seconds, vt_error *error)
 {
+    if (!s || !seconds) {
+        return vt_error_set(error, VT_ERR_ARGUMENT, "vt_session_elapsed: an argument is NULL");
+    }
     if (!s->has_run || s->is_recorded) {
         return vt_error_set(error, VT_ERR_NOT_FOUND, "nothing has run");
     }
