@@ -146,9 +146,9 @@ static void test_sizes(void **state)
     expect_status(vt_session_create(&session, model, NULL, &error), VT_OK, &error);
     expect_status(vt_session_prepare(session, 1, 29, 40, &error), VT_OK, &error);
     expect_error(vt_session_prepare(session, 1, 28, 40, &error), VT_ERR_ARGUMENT, &error,
-                 "29 or more");
+                 "at least 29");
     expect_error(vt_session_prepare(session, 1, 224, 3, &error), VT_ERR_ARGUMENT, &error,
-                 "29 or more");
+                 "at least 29");
     vt_session_destroy(&session);
     vt_model_destroy(&model);
     vt_context_destroy(&context);

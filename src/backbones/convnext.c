@@ -10,6 +10,8 @@
  * have a stem of two 3x3 convolutions, the norm before the mean, or a hidden layer in the head.
  * Outputs: "C2" ... "C5" after stages 0 ... 3 (stride 4 ... 32), "embedding", "logits", "cam". */
 #include "backbones/family.h"
+#include "backbones/sizes.h"
+#include "backbones/variants.h"
 #include "vertebra/layers.h"
 
 enum { STAGES = 4, MAX_DEPTH = 30 };
@@ -111,17 +113,11 @@ static vt_value forward_stem(vt_builder *b, const convnext_network *net)
 {
     bool patch = net->config->stem == PATCH_4X4;
     int smallest = patch ? 32 : 29; /* the stem leaves 8 x 8, which can be halved three times */
-    vt_value x = vt_input(b);
-    vt_shape s = vt_value_shape(b, x);
-    if (s.h < smallest || s.w < smallest) {
-        vt_builder_fail(b, VT_ERR_ARGUMENT,
-                        "a picture of %d x %d is too small for ConvNeXt: height and width must be "
-                        "at least %d",
-                        (int)s.h, (int)s.w, smallest);
+    if (!vt_sizes_suffice(b, smallest)) {
         return VT_NO_VALUE;
     }
     vt_label(b, "stem");
-    x = vt_conv_forward(b, &net->stem[0], x, VT_ACT_NONE);
+    vt_value x = vt_conv_forward(b, &net->stem[0], vt_input(b), VT_ACT_NONE);
     if (!patch) {
         x = vt_conv_forward(b, &net->stem[1], x, VT_ACT_NONE);
     }
@@ -187,24 +183,22 @@ CONFIG(xlarge, 256, .depths = SMALL);
 static const convnext_config xxlarge = {.dims = DIMS(384), .eps = 1e-5f, .depths = {3, 4, 30, 3}};
 static const convnext_config xxlarge_clip = {.dims = DIMS(384), .eps = 1e-5f, .depths = {3, 4, 30, 3}, .projection = true};
 
-#define VT_OPENAI_MEAN {0.48145466f, 0.4578275f, 0.40821073f}
-#define VT_OPENAI_STD {0.26862954f, 0.26130258f, 0.27577711f}
+#define VT_OPENAI                                                                                  \
+    .mean = {0.48145466f, 0.4578275f, 0.40821073f}, .std = {0.26862954f, 0.26130258f, 0.27577711f}
 #define APACHE "Apache-2.0"
 #define DINOV3 "DINOv3"
 #define FAIR_NC "FAIR noncommercial research"
 #define ROW(id, where, cfg, size, pct, mode, colours, outputs, rights)                             \
-    {.name = id, .config = &cfg,                                                                   \
-     .preprocess = {.height = size, .width = size, .crop_pct = pct, .crop_mode = VT_CROP_##mode,   \
-                    .filter = VT_FILTER_BICUBIC, .mean = VT_##colours##_MEAN, .std = VT_##colours##_STD},        \
+    {.name = id, .config = &cfg, VT_BICUBIC(size, size, pct, VT_CROP_##mode, VT_##colours),        \
      .classes = outputs, .checkpoint = "https://huggingface.co/timm/" where, .license = rights}
 #define PLAIN(arch, tag, ...) ROW(arch, arch "." tag, __VA_ARGS__)
 #define TAGGED(arch, tag, ...) ROW(arch "." tag, arch "." tag, __VA_ARGS__)
 #define TORCHVISION(arch, cfg, shorter)                                                            \
     {.name = arch ".tv_in1k", .config = &cfg,                                                      \
      .preprocess = {.height = 224, .width = 224, .crop_pct = 1.0, .resize_shorter = shorter,       \
-                    .filter = VT_FILTER_BILINEAR, .mean = VT_IMAGENET_MEAN, .std = VT_IMAGENET_STD},     \
-     .classes = 1000, .checkpoint = "https://download.pytorch.org/models (torchvision's " arch ")",\
-     .license = "BSD-3-Clause"}
+                    .filter = VT_FILTER_BILINEAR, VT_IMAGENET},                                    \
+     .classes = 1000, .license = "BSD-3-Clause",                                                   \
+     .checkpoint = "https://download.pytorch.org/models (torchvision's " arch ")"}
 static const vt_variant variants[] = {
     PLAIN("convnext_atto", "d2_in1k", atto, 224, 0.875, CENTER, IMAGENET, 1000, APACHE),
     PLAIN("convnext_atto_ols", "a2_in1k", atto_ols, 224, 0.875, CENTER, IMAGENET, 1000, APACHE),

@@ -13,6 +13,7 @@
  * 4 ... 32), "embedding", "logits", "cam". */
 #include "backbones/family.h"
 #include "backbones/stages.h"
+#include "backbones/variants.h"
 #include "vertebra/layers.h"
 
 enum { STAGES = 4, MAX_PAIRS = 12, MLP_RATIO = 4, HEAD_DIM = 32 };
@@ -193,15 +194,12 @@ static const davit_config large_384 = {.dim = 192, .pairs = LONG, .window = 12};
 static const davit_config huge = {.dim = 256, .pairs = LONG, .window = 7};
 static const davit_config giant = {.dim = 384, .pairs = {1, 1, 12, 3}, .window = 7};
 static const davit_config base_fl = {.dim = 128, .pairs = LONG, .window = 12, .florence = true};
-static const davit_config fashion = {.dim = 32, .pairs = {1, 1, 1}, .window = 4};
 static const davit_config huge_fl = {.dim = 256, .pairs = LONG, .window = 12, .florence = true};
+static const davit_config fashion = {.dim = 32, .pairs = {1, 1, 1}, .window = 4};
 
 /* clang-format off */
 #define VARIANT(id, cfg, size, pct, mode, outputs, where)                                          \
-    {.name = id, .config = &cfg,                                                                   \
-     .preprocess = {.height = size, .width = size, .crop_pct = pct, .crop_mode = mode,             \
-                    .filter = VT_FILTER_BICUBIC, .mean = VT_IMAGENET_MEAN,                 \
-                    .std = VT_IMAGENET_STD},                                              \
+    {.name = id, .config = &cfg, VT_BICUBIC(size, size, pct, mode, VT_IMAGENET),                   \
      .classes = outputs, .checkpoint = where, .license = "MIT"}
 #define HUB(name) "https://huggingface.co/" name
 #define NONE "none published"

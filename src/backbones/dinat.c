@@ -17,6 +17,7 @@
  * "embedding", "logits", "cam". */
 #include "backbones/family.h"
 #include "backbones/stages.h"
+#include "backbones/variants.h"
 #include "vertebra/layers.h"
 
 enum { STAGES = 4, MAX_DEPTH = 18, ISOTROPIC_PATCH = 16, RPB_SIDE = 14 };
@@ -301,10 +302,7 @@ static const cycle fashion[] = {{2, {1, 3}}, {1, {1}}, {1, {1}}};
     (&(const dinat_config){ISOTROPIC, dim, {12}, {heads}, window, 4, dilations, false})
 
 #define VARIANT(id, cfg, rows, cols, pct, mode, outputs, where)                                    \
-    {.name = id, .config = cfg,                                                                    \
-     .preprocess = {.height = rows, .width = cols, .crop_pct = pct, .crop_mode = mode,             \
-                    .filter = VT_FILTER_BICUBIC,                                                   \
-                    .mean = VT_IMAGENET_MEAN, .std = VT_IMAGENET_STD},            \
+    {.name = id, .config = cfg, VT_BICUBIC(rows, cols, pct, mode, VT_IMAGENET),                    \
      .classes = outputs, .checkpoint = "https://shi-labs.com/projects/" where, .license = "MIT"}
 #define CLS_224(id, outputs, where, cfg)                                                           \
     VARIANT(id, cfg, 224, 224, 0.875, VT_CROP_CENTER, outputs, where)

@@ -15,6 +15,7 @@
 
 #include "backbones/family.h"
 #include "backbones/sizes.h"
+#include "backbones/variants.h"
 #include "vertebra/layers.h"
 
 enum { STAGES = 4, MAX_DEPTH = 12, MAX_STEM = 3, STRIDE = 32 };
@@ -229,7 +230,6 @@ static vt_value forward_block(vt_builder *b, const halo_block *l, vt_activation 
 
 static void halo_forward(vt_builder *b, const void *network)
 {
-    static const char *const names[STAGES] = {"C2", "C3", "C4", "C5"};
     const halo_network *net = network;
     const halo_config *c = net->config;
     /* blocks divide the smallest map, and with it all that attention reads */
@@ -257,7 +257,7 @@ static void halo_forward(vt_builder *b, const void *network)
             vt_label(b, "stages.%d.%d", i, j);
             x = forward_block(b, &net->stages[i][j], c->act, x);
         }
-        vt_output(b, names[i], x);
+        vt_stage_output_name(b, i, x);
     }
     if (c->last) {
         vt_label(b, "final_conv");
@@ -306,21 +306,17 @@ static const halo_config halonet_h1 = {
     .mid = {64, 128, 256, 512}, .heads = ALL(8), .block = 8, .halo = 3,
     .first_stride = 1, .act = VT_ACT_RELU, .first_attention = 4};
 
-#define IMAGENET .mean = VT_IMAGENET_MEAN, .std = VT_IMAGENET_STD
-#define HALF     .mean = {0.5f, 0.5f, 0.5f}, .std = {0.5f, 0.5f, 0.5f}
 #define HUB(name) "https://huggingface.co/timm/" name
 #define VARIANT(id, size, pct, where, ...)                                                         \
-    {.name = #id, .config = &id,                                                                   \
-     .preprocess = {.height = size, .width = size, .crop_pct = pct, .filter = VT_FILTER_BICUBIC,   \
-                    __VA_ARGS__},                                                                  \
+    {.name = #id, .config = &id, VT_BICUBIC(size, size, pct, VT_CROP_CENTER, __VA_ARGS__),         \
      .classes = 1000, .checkpoint = where, .license = "Apache-2.0"}
 static const vt_variant variants[] = {
-    VARIANT(halonet26t, 256, 0.95, HUB("halonet26t.a1h_in1k"), IMAGENET),
-    VARIANT(sehalonet33ts, 256, 0.94, HUB("sehalonet33ts.ra2_in1k"), IMAGENET),
-    VARIANT(halonet50ts, 256, 0.94, HUB("halonet50ts.a1h_in1k"), IMAGENET),
-    VARIANT(eca_halonext26ts, 256, 0.94, HUB("eca_halonext26ts.c1_in1k"), IMAGENET),
-    VARIANT(haloregnetz_b, 224, 0.94, HUB("haloregnetz_b.ra3_in1k"), HALF),
-    VARIANT(halonet_h1, 256, 0.95, "none: a definition that nobody trained", IMAGENET),
+    VARIANT(halonet26t, 256, 0.95, HUB("halonet26t.a1h_in1k"), VT_IMAGENET),
+    VARIANT(sehalonet33ts, 256, 0.94, HUB("sehalonet33ts.ra2_in1k"), VT_IMAGENET),
+    VARIANT(halonet50ts, 256, 0.94, HUB("halonet50ts.a1h_in1k"), VT_IMAGENET),
+    VARIANT(eca_halonext26ts, 256, 0.94, HUB("eca_halonext26ts.c1_in1k"), VT_IMAGENET),
+    VARIANT(haloregnetz_b, 224, 0.94, HUB("haloregnetz_b.ra3_in1k"), VT_FROM_MINUS_1_TO_1),
+    VARIANT(halonet_h1, 256, 0.95, "none: a definition that nobody trained", VT_IMAGENET),
 };
 /* clang-format on */
 

@@ -15,6 +15,7 @@
  * Outputs: "C2" ... "C5" after stages 0 ... 3 (stride 4 ... 32), "embedding", "logits", "cam". */
 #include "backbones/family.h"
 #include "backbones/stages.h"
+#include "backbones/variants.h"
 #include "vertebra/layers.h"
 
 enum { STAGES = 4, MAX_DEPTH = 18, MLP_RATIO = 4, CONCENTRATION = 7 };
@@ -209,10 +210,7 @@ static const l2vit_config base_384 = {128, DEEP, HEADS_128, 12};
 static const l2vit_config fashion = {32, {2, 2, 2}, {1, 2, 4}, 4};
 
 #define VARIANT(id, cfg, size, pct, mode, outputs, where)                                          \
-    {.name = id, .config = &cfg,                                                                   \
-     .preprocess = {.height = size, .width = size, .crop_pct = pct, .crop_mode = mode,             \
-                    .filter = VT_FILTER_BICUBIC,                                                   \
-                    .mean = VT_IMAGENET_MEAN, .std = VT_IMAGENET_STD},            \
+    {.name = id, .config = &cfg, VT_BICUBIC(size, size, pct, mode, VT_IMAGENET),                   \
      .classes = outputs, .license = "MIT",                                                         \
      .checkpoint = "https://github.com/ChuanyangZheng/L2ViT/releases/download/v1.0/L2ViT-" where}
 static const vt_variant variants[] = {

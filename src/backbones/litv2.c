@@ -13,7 +13,9 @@
  *
  * Outputs: "C2" ... "C5" after stages 0 ... 3 (stride 4 ... 32), "embedding", "logits", "cam". */
 #include "backbones/family.h"
+#include "backbones/sizes.h"
 #include "backbones/stages.h"
+#include "backbones/variants.h"
 #include "vertebra/layers.h"
 
 enum { STAGES = 4, MAX_DEPTH = 18, MLP_RATIO = 4, PATCH = 4 };
@@ -141,16 +143,11 @@ static void litv2_forward(vt_builder *b, const void *network)
 {
     const litv2_network *net = network;
     const litv2_config *c = net->config;
-    int smallest = smallest_side(c);
-    vt_value x = vt_input(b);
-    vt_shape s = vt_value_shape(b, x);
-    if (s.h < smallest || s.w < smallest) {
-        vt_builder_fail(b, VT_ERR_ARGUMENT,
-                        "LITv2 needs pictures of %d or more rows and columns: %d x %d", smallest,
-                        (int)s.h, (int)s.w);
+    if (!vt_sizes_suffice(b, smallest_side(c))) {
+        return;
     }
     vt_label(b, "patch_embed");
-    x = vt_patch_embed_forward(b, &net->embed, x);
+    vt_value x = vt_patch_embed_forward(b, &net->embed, vt_input(b));
     for (int i = 0; i < stage_count(c); i++) {
         const litv2_stage *stage = &net->stages[i];
         for (int j = 0; j < c->depths[i]; j++) {
@@ -181,10 +178,7 @@ static void litv2_forward(vt_builder *b, const void *network)
 static const litv2_config fashion = {32, {2, 3, 2}, {0, 2, 4}, 2, 0.5};
 
 #define VARIANT(id, cfg, rows, cols, pct, mode, outputs, where)                                    \
-    {.name = id, .config = cfg,                                                                    \
-     .preprocess = {.height = rows, .width = cols, .crop_pct = pct, .crop_mode = mode,             \
-                    .filter = VT_FILTER_BICUBIC,                                                   \
-                    .mean = VT_IMAGENET_MEAN, .std = VT_IMAGENET_STD},            \
+    {.name = id, .config = cfg, VT_BICUBIC(rows, cols, pct, mode, VT_IMAGENET),                    \
      .classes = outputs, .license = "Apache-2.0",                                                  \
      .checkpoint = "https://github.com/ziplab/LITv2/releases/download/" where}
 #define CLS(id, where, cfg) VARIANT(id, cfg, 224, 224, 0.875, VT_CROP_CENTER, 1000, where)

@@ -14,6 +14,7 @@
 #include "backbones/family.h"
 #include "backbones/sizes.h"
 #include "backbones/stages.h"
+#include "backbones/variants.h"
 #include "vertebra/layers.h"
 
 enum { STAGES = 4, MAX_DEPTH = 14, HEAD_DIM = 32, RATIO = 4, STEM_STRIDE = 4 };
@@ -125,7 +126,6 @@ static void maxvit_bind(vt_binder *b, const vt_variant *variant, const vt_bind_s
 
 static void maxvit_forward(vt_builder *b, const void *network)
 {
-    static const char *const names[STAGES] = {"C2", "C3", "C4", "C5"};
     const maxvit_network *net = network;
     int stages = stage_count(net->config), maps = 1 << (stages - 1);
     /* a window that divides the smallest map divides all */
@@ -143,7 +143,7 @@ static void maxvit_forward(vt_builder *b, const void *network)
             x = vt_mbconv_forward(b, &block->conv, x);
             x = vt_multi_axis_attention_forward(b, &block->attention, x);
         }
-        vt_output(b, names[i], x);
+        vt_stage_output_name(b, i, x);
     }
     vt_label(b, "head");
     vt_classifier_forward(b, &net->classifier, x);
@@ -159,22 +159,19 @@ static const maxvit_config xlarge = {192, 192, {2, 6, 14, 2}};
 static const maxvit_config fashion = {32, 32, {1, 2, 1}};
 
 /* clang-format off */
-#define HALF          {0.5f, 0.5f, 0.5f}
 #define HUB(name) "https://huggingface.co/timm/" name
 #define VARIANT(id, cfg, outputs, where, ...)                                                      \
-    {.name = id, .config = &cfg, .preprocess = {.filter = VT_FILTER_BICUBIC, __VA_ARGS__},         \
-     .classes = outputs, .checkpoint = HUB(where), .license = "Apache-2.0"}
+    {.name = id, .config = &cfg, VT_BICUBIC(__VA_ARGS__), .classes = outputs,                      \
+     .checkpoint = HUB(where), .license = "Apache-2.0"}
 /* 224 pixels, ImageNet-1k */
-#define AT_224(id, cfg) VARIANT(id, cfg, 1000, id ".in1k", .height = 224, .width = 224,            \
-                                .crop_pct = 0.95, .mean = VT_IMAGENET_MEAN, .std = VT_IMAGENET_STD)
+#define AT_224(id, cfg)                                                                            \
+    VARIANT(id, cfg, 1000, id ".in1k", 224, 224, 0.95, VT_CROP_CENTER, VT_IMAGENET)
 /* 224 pixels, ImageNet-21k */
-#define AT_224_21K(id, cfg, where) VARIANT(id, cfg, 21843, where, .height = 224, .width = 224,     \
-                                           .crop_pct = 0.95, .mean = HALF, .std = HALF)
+#define AT_224_21K(id, cfg, where)                                                                 \
+    VARIANT(id, cfg, 21843, where, 224, 224, 0.95, VT_CROP_CENTER, VT_FROM_MINUS_1_TO_1)
 /* larger: the whole picture, its aspect ignored */
-#define SQUASHED(id, cfg, size, where) VARIANT(id, cfg, 1000, where, .height = size,               \
-                                               .width = size, .crop_pct = 1.0,                     \
-                                               .crop_mode = VT_CROP_SQUASH, .mean = HALF,          \
-                                               .std = HALF)
+#define SQUASHED(id, cfg, size, where)                                                             \
+    VARIANT(id, cfg, 1000, where, size, size, 1.0, VT_CROP_SQUASH, VT_FROM_MINUS_1_TO_1)
 #define AT_384(id, cfg) SQUASHED(id, cfg, 384, id ".in1k")
 #define AT_512(id, cfg) SQUASHED(id, cfg, 512, id ".in1k")
 static const vt_variant variants[] = {

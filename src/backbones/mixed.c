@@ -9,6 +9,7 @@
  *
  * Outputs: "C2" ... "C5", "embedding", "logits", "cam". */
 #include "backbones/family.h"
+#include "backbones/variants.h"
 #include "vertebra/layers.h"
 
 enum { STAGES = 4, DEPTH = 2, DIM = 48, HEAD_DIM = 16, WINDOW = 5, KERNEL = 7, FIRST_LINEAR = 2 };
@@ -108,7 +109,6 @@ static vt_value forward_block(vt_builder *b, const mixed_block *block, int stage
 
 static void mixed_forward(vt_builder *b, const void *network)
 {
-    static const char *const names[STAGES] = {"C2", "C3", "C4", "C5"};
     const mixed_network *net = network;
     vt_label(b, "patch_embed");
     vt_value x = vt_patch_embed_forward(b, &net->embed, vt_input(b));
@@ -121,19 +121,14 @@ static void mixed_forward(vt_builder *b, const void *network)
             vt_label(b, "stages.%d.blocks.%d", i, j);
             x = forward_block(b, &net->blocks[i][j], i, x);
         }
-        vt_output(b, names[i], x);
+        vt_stage_output_name(b, i, x);
     }
     vt_label(b, "head");
     vt_classifier_forward(b, &net->classifier, x);
 }
 
 static const vt_variant variants[] = {{.name = "mixed_neighborhood_linear",
-                                       .preprocess = {.height = 224,
-                                                      .width = 224,
-                                                      .crop_pct = 0.9,
-                                                      .filter = VT_FILTER_BICUBIC,
-                                                      .mean = VT_IMAGENET_MEAN,
-                                                      .std = VT_IMAGENET_STD},
+                                       VT_BICUBIC(224, 224, 0.9, VT_CROP_CENTER, VT_IMAGENET),
                                        .classes = 1000,
                                        .checkpoint = "none: an example",
                                        .license = "none"}};

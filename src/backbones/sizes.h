@@ -1,14 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sizes of the picture that a network can take whose maps must divide into windows. */
+/* Sizes of the picture that a network can take: large enough, or such that its maps divide into
+ * windows. Where the input has another size the recording fails with a message that says this. */
 #ifndef VT_BACKBONES_SIZES_H
 #define VT_BACKBONES_SIZES_H
 
 #include "core/checked.h"
 #include "vertebra/ops.h"
 
+/* At least `smallest` rows and columns. */
+static inline bool vt_sizes_suffice(vt_builder *b, int smallest)
+{
+    vt_shape s = vt_value_shape(b, vt_input(b));
+    bool suffice = s.h >= smallest && s.w >= smallest;
+    if (!suffice) {
+        vt_builder_fail(b, VT_ERR_ARGUMENT,
+                        "a picture of %lld x %lld (height x width) is too small for this network: "
+                        "both must be at least %d",
+                        (long long)s.h, (long long)s.w, smallest);
+    }
+    return suffice;
+}
+
 /* Convolutions and pools shrink an axis by `stride`, rounding up, to a length that `windows` must
- * divide: multiples of stride * windows, or up to stride - 1 less. Where the input has another size
- * the recording fails with a message that says this, and `hint`. */
+ * divide: multiples of stride * windows, or up to stride - 1 less. `hint` ends the message. */
 static inline bool vt_sizes_fit(vt_builder *b, int stride, int windows_h, int windows_w,
                                 const char *hint)
 {

@@ -10,6 +10,7 @@
  *
  * Outputs: "C2" ... "C5" after stages 0 ... 3 (stride 4 ... 32), "embedding", "logits", "cam". */
 #include "backbones/family.h"
+#include "backbones/variants.h"
 #include "vertebra/layers.h"
 
 enum { STAGES = 4, MAX_DEPTH = 32, MLP_RATIO = 4, PATCH = 4 };
@@ -144,6 +145,7 @@ static void swin_forward(vt_builder *b, const void *network)
 
 /* ---- variants: names as in timm -------------------------------------------------------------- */
 
+/* clang-format off */
 #define TINY {2, 2, 6, 2}
 #define SMALL {2, 2, 18, 2}
 #define HEADS_96 {3, 6, 12, 24}
@@ -179,18 +181,13 @@ static const swin_config v2_large_12to16 = {
 static const swin_config v2_large_12to24 = {
     192, SMALL, HEADS_192, ALL(24), true, {12, 12, 12, 6}};
 
-
-/* clang-format off */
 #define VARIANT(id, cfg, size, pct, outputs, where)                                                \
-    {.name = id, .config = &cfg,                                                                   \
-     .preprocess = {.height = size, .width = size, .crop_pct = pct, .filter = VT_FILTER_BICUBIC,   \
-                    .mean = VT_IMAGENET_MEAN, .std = VT_IMAGENET_STD},                                   \
+    {.name = id, .config = &cfg, VT_BICUBIC(size, size, pct, VT_CROP_CENTER, VT_IMAGENET),         \
      .classes = outputs, .checkpoint = where, .license = "MIT"}
 #define HUB(name) "https://huggingface.co/timm/" name
 static const vt_variant variants[] = {
     {.name = "swin_nano_patch4_window7_224", .config = &nano,
-     .preprocess = {.height = 224, .width = 224, .crop_pct = 0.9, .filter = VT_FILTER_BICUBIC,
-                    .mean = VT_IMAGENET_MEAN, .std = VT_IMAGENET_STD},
+     VT_BICUBIC(224, 224, 0.9, VT_CROP_CENTER, VT_IMAGENET),
      .classes = 1000, .checkpoint = "weights/swin_nano_objects.safetensors",
      .license = "see weights/LICENSE.swin_nano_objects.txt"},
     VARIANT("swin_tiny_patch4_window7_224", tiny, 224, 0.9, 1000, HUB("swin_tiny_patch4_window7_224.ms_in1k")),
@@ -216,7 +213,6 @@ static const vt_variant variants[] = {
     VARIANT("swinv2_large_window12to16_192to256", v2_large_12to16, 256, 0.9, 1000, HUB("swinv2_large_window12to16_192to256.ms_in22k_ft_in1k")),
     VARIANT("swinv2_large_window12to24_192to384", v2_large_12to24, 384, 1.0, 1000, HUB("swinv2_large_window12to24_192to384.ms_in22k_ft_in1k")),
 };
-/* clang-format on */
 
 /* ---- published namings; canonical = timm's current one --------------------------------------- */
 
@@ -394,6 +390,7 @@ static const vt_golden_case golden[] = {
      {-0.574995f, -0.205631f, 0.227178f, -0.141646f, 1.967480f}, 74, 3.101734f, 31.581477f},
     {0},
 };
+/* clang-format on */
 
 const vt_family vt_family_swin = {
     .name = "swin",

@@ -13,7 +13,7 @@
 #include <math.h>
 
 #include "backbones/family.h"
-#include "backbones/stages.h"
+#include "backbones/variants.h"
 #include "vertebra/layers.h"
 
 enum { STAGES = 4, MAX_DEPTH = 90 };
@@ -158,7 +158,6 @@ static vt_value forward_block(vt_builder *b, const van_block *block, vt_value x)
 
 static void van_forward(vt_builder *b, const void *network)
 {
-    static const char *const names[STAGES] = {"C2", "C3", "C4", "C5"};
     const van_network *net = network;
     vt_value x = vt_input(b);
     for (int i = 0; i < STAGES; i++) {
@@ -171,7 +170,7 @@ static void van_forward(vt_builder *b, const void *network)
         }
         vt_label(b, "norm%d", i + 1);
         x = vt_op_norm(b, x, &stage->norm);
-        vt_output(b, names[i], x);
+        vt_stage_output_name(b, i, x);
     }
     vt_label(b, "head");
     vt_classifier_forward(b, &net->classifier, x);
@@ -195,14 +194,10 @@ static const van_config fashion = {{32, 64, 96, 128}, {2, 2, 2, 1}};
 /* the authors' training of these counts pixels from -1 to 1 */
 #define IN1K(id, cfg, where)                                                                       \
     {.name = id, .config = &cfg,                                                                   \
-     .preprocess = {.height = 224, .width = 224, .crop_pct = 0.9, .filter = VT_FILTER_BICUBIC,     \
-                    .mean = {0.5f, 0.5f, 0.5f}, .std = {0.5f, 0.5f, 0.5f}},                        \
+     VT_BICUBIC(224, 224, 0.9, VT_CROP_CENTER, VT_FROM_MINUS_1_TO_1),                              \
      .classes = 1000, .checkpoint = where, .license = LICENCE}
 #define IN22K(id, cfg, size, pct, mode, outputs)                                                   \
-    {.name = id, .config = &cfg,                                                                   \
-     .preprocess = {.height = size, .width = size, .crop_pct = pct, .crop_mode = mode,             \
-                    .filter = VT_FILTER_BICUBIC, .mean = VT_IMAGENET_MEAN,                 \
-                    .std = VT_IMAGENET_STD},                                              \
+    {.name = id, .config = &cfg, VT_BICUBIC(size, size, pct, mode, VT_IMAGENET),                   \
      .classes = outputs, .checkpoint = DRIVE, .license = LICENCE}
 #define LARGE(id, cfg)                                                                             \
     IN22K(id, cfg, 224, 0.875, VT_CROP_CENTER, 1000),                                              \

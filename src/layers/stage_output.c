@@ -21,7 +21,12 @@ vt_stage_output vt_stage_output_bind(vt_binder *b, int stage, int channels, floa
 
 void vt_stage_output_forward(vt_builder *b, const vt_stage_output *layer, vt_value x)
 {
-    static const char *const names[] = {"C2", "C3", "C4", "C5"};
     vt_label(b, "norm%d", layer->stage);
-    vt_output(b, names[layer->stage], layer->has_norm ? vt_op_norm(b, x, &layer->norm) : x);
+    vt_stage_output_name(b, layer->stage, layer->has_norm ? vt_op_norm(b, x, &layer->norm) : x);
+}
+
+void vt_stage_output_name(vt_builder *b, int stage, vt_value x)
+{
+    static const char *const names[] = {"C2", "C3", "C4", "C5"};
+    vt_output(b, names[stage], x);
 }

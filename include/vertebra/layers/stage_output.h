@@ -24,5 +24,8 @@ vt_stage_output vt_stage_output_bind(vt_binder *binder, int stage, int channels,
 /* Names the output; stage 0 ... 3. */
 void vt_stage_output_forward(vt_builder *builder, const vt_stage_output *layer, vt_value x);
 
+/* Names x itself the output of stage 0 ... 3, for networks that have no such norms. */
+void vt_stage_output_name(vt_builder *builder, int stage, vt_value x);
+
 VT_END_DECLS
 #endif
