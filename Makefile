@@ -83,7 +83,7 @@ GENCODES := $(foreach a,$(CUDA_ARCHS),-gencode=arch=compute_$(a)$(comma)code=sm_
             -gencode=arch=compute_90$(comma)code=compute_90
 $(B)/src/cuda/%.cu.o: src/cuda/%.cu
 	@mkdir -p $(@D)
-	nvcc $(GENCODES) -O3 -std=c++17 --expt-relaxed-constexpr -Iinclude -Isrc \
+	nvcc $(GENCODES) $(NVCCFLAGS) -O3 -std=c++17 --expt-relaxed-constexpr -Iinclude -Isrc \
 	    -Xcompiler -fPIC,-Wall,-fvisibility=hidden -MMD -MP -c -o $@ $<
 $(B)/src/cuda/%.o: CPPFLAGS += -isystem $(CUDA_HOME)/include
 $(B)/libvertebra_cuda.so.0: $(CUDA_OBJ)
@@ -120,7 +120,7 @@ $(EMULATION)/test_%: $(EMULATED:%=$(EMULATION)/%.o) $(EMULATION)/emulator.o $(EM
 
 # The kernels alone, checked and timed.
 $(B)/cuda_kernels: bench/cuda_kernels.cu $(filter %.cu.o %/tensor.o,$(CUDA_OBJ))
-	nvcc $(GENCODES) -O3 -std=c++17 --expt-relaxed-constexpr -Iinclude -Isrc -o $@ $^ -lcublasLt
+	nvcc $(GENCODES) $(NVCCFLAGS) -O3 -std=c++17 --expt-relaxed-constexpr -Iinclude -Isrc -o $@ $^ -lcublasLt
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)

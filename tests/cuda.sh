@@ -11,13 +11,15 @@ if ! command -v nvcc >/dev/null 2>&1; then
     exit 77
 fi
 # in a folder of its own: the release build's library has code for every architecture
-folder=build/cuda-test
+config=${CUDA_CONFIG:-cuda-test}
+folder=build/$config
 VERTEBRA_CUDA=$folder/libvertebra_cuda.so.0
 export VERTEBRA_CUDA
 case $1 in
 build)
-    make -j"$(nproc)" --no-print-directory CONFIG=cuda-test CUDA=1 \
-        CUDA_ARCHS="${CUDA_ARCHS:-90a}" "$VERTEBRA_CUDA" "$folder/cuda_kernels" &&
+    make -j"$(nproc)" --no-print-directory CONFIG="$config" CUDA=1 \
+        CUDA_ARCHS="${CUDA_ARCHS:-90a}" NVCCFLAGS="${NVCCFLAGS:-}" "$VERTEBRA_CUDA" \
+        "$folder/cuda_kernels" &&
         exec make -j"$(nproc)" --no-print-directory apps build/release/tests/test_cuda \
             build/release/tests/test_cuda_evaluate build/release/tests/test_cuda_ops \
             build/release/tests/test_cuda_stream

@@ -376,6 +376,17 @@ static void round_and_activate(float *x, int64_t count, vt_dtype dtype, vt_activ
     }
 }
 
+/* What a product multiplies and its bias, as libraries want them; a residual stays as it is. */
+static void round_operands(op_case *c, vt_weight weight, vt_weight bias, vt_dtype dtype)
+{
+    int32_t x = c->program.records[0].source[0].id;
+    op_round(c->maps[x], op_elements(c->program.maps[x].shape), dtype);
+    op_round(c->weights[weight.id], c->shapes[weight.id].rows * c->shapes[weight.id].cols, dtype);
+    if (bias.id > 0) {
+        op_round(c->weights[bias.id], c->shapes[bias.id].cols, dtype);
+    }
+}
+
 float *op_naive(const op_case *c, vt_dtype dtype)
 {
     op_case copy = copy_data(c);
@@ -385,16 +396,10 @@ float *op_naive(const op_case *c, vt_dtype dtype)
         r->as.linear.patch <= 1) {
         normalise_source(&copy);
     }
-    bool multiplies = false;
-    for (size_t i = 1; i < copy.builder.weight_count; i++) {
-        if (copy.uses[i] == VT_USE_MATRIX) {
-            op_round(copy.weights[i], copy.shapes[i].rows * copy.shapes[i].cols, dtype);
-            multiplies = true;
-        }
-    }
-    if (multiplies) { /* the operand; a residual stays as it is */
-        int32_t x = r->source[0].id;
-        op_round(copy.maps[x], op_elements(copy.program.maps[x].shape), dtype);
+    if (r->kind == VT_OP_LINEAR) {
+        round_operands(&copy, r->as.linear.weight, r->as.linear.bias, dtype);
+    } else if (r->kind == VT_OP_CONV2D) {
+        round_operands(&copy, r->as.conv2d.weight, r->as.conv2d.bias, dtype);
     }
     if (r->kind == VT_OP_ATTENTION && r->as.attention.pad.id > 0) { /* rows like those of the map */
         int32_t pad = r->as.attention.pad.id;
