@@ -135,8 +135,9 @@ endef
 $(foreach source,$(KERNEL_SRC),$(eval $(call KERNEL_RULE,$(source))))
 
 # The table of backbone families: every src/backbones/NAME.c defines vt_family_NAME.
+# It depends on the folder itself, whose time changes when a file comes or goes.
 FAMILIES := $(patsubst src/backbones/%.c,%,$(wildcard src/backbones/*.c))
-$(B)/src/families.c: Makefile tools/families.sh $(wildcard src/backbones/*.c)
+$(B)/src/families.c: Makefile tools/families.sh src/backbones
 	@mkdir -p $(@D)
 	sh tools/families.sh $(FAMILIES) > $@.tmp && mv $@.tmp $@
 $(B)/src/families.o: $(B)/src/families.c
