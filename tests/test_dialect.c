@@ -93,9 +93,9 @@ static void add_row(model_writer *w, const model_writer *timm, const json_t *row
     int64_t shape[4] = {0};
     int rank = from ? from->rank : (int)json_array_size(json_object_get(row, "shape"));
     for (int i = 0; i < rank; i++) {
-        shape[i] = from ? from->shape[i]
-                        : json_integer_value(json_array_get(json_object_get(row, "shape"),
-                                                            (size_t)i));
+        shape[i] =
+            from ? from->shape[i]
+                 : json_integer_value(json_array_get(json_object_get(row, "shape"), (size_t)i));
     }
     int64_t count = shape_elements(rank, shape);
     float *data = NULL;
@@ -139,7 +139,8 @@ static model_writer renamed(const model_writer *timm, const char *list, int extr
     if (!root) {
         fail_msg("%s: %s", name, why.text);
     }
-    json_array_foreach(json_object_get(root, "keys"), i, row) {
+    json_array_foreach(json_object_get(root, "keys"), i, row)
+    {
         const char *from = json_string_value(json_object_get(row, "from"));
         const char *how = json_string_value(json_object_get(row, "how"));
         const written_tensor *source = from ? writer_find(timm, from) : NULL;
@@ -304,9 +305,8 @@ static void test_dense_namings(void **state)
         save_dense(context, i, BUFFERS);
         for (int rule = VT_WINDOW_AUTO; rule <= VT_WINDOW_MM; rule++) { /* AUTO means MM here */
             vt_model *got = load(context, V1, (vt_window_rule)rule);
-            vt_model *want = golden_model(context, V1, rule == VT_WINDOW_AUTO
-                                                           ? VT_WINDOW_MM
-                                                           : (vt_window_rule)rule, 0, 0);
+            vt_model *want = golden_model(
+                context, V1, rule == VT_WINDOW_AUTO ? VT_WINDOW_MM : (vt_window_rule)rule, 0, 0);
             assert_string_equal(vt_model_dialect(got), dense_lists[i][1]);
             assert_int_equal(vt_model_classes(got), 0);
             for (int k = 0; k < 4; k++) {
@@ -493,10 +493,16 @@ static void test_all_mistakes_in_one_message(void **state)
     writer_add(&file, "layers.0.blocks.0.ls1.gamma", 1, (int64_t[]){48}, calloc(48, 4));
     writer_save(&file, path, NULL);
     expect_error(try_load(ctx, V1, &error), VT_ERR_MISMATCH, &error, path);
-    static const char *const parts[] = {
-        V1, "timm", "2 missing", "layers.1.blocks.0.attn.qkv.weight", "norm.bias",
-        "1 of another shape", "layers.2.blocks.1.mlp.fc1.weight: want [768,192]",
-        "file has [384,192]", "1 unexpected", "layers.0.blocks.0.ls1.gamma"};
+    static const char *const parts[] = {V1,
+                                        "timm",
+                                        "2 missing",
+                                        "layers.1.blocks.0.attn.qkv.weight",
+                                        "norm.bias",
+                                        "1 of another shape",
+                                        "layers.2.blocks.1.mlp.fc1.weight: want [768,192]",
+                                        "file has [384,192]",
+                                        "1 unexpected",
+                                        "layers.0.blocks.0.ls1.gamma"};
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         expect_error(VT_ERR_MISMATCH, VT_ERR_MISMATCH, &error, parts[i]);
     }
@@ -630,8 +636,8 @@ static float *resized_table(const float *table, int from, int to, int heads)
         int head = i % heads, y = i / heads / to, x = i / heads % to;
         double sum = 0;
         for (int k = 0; k < from * from; k++) {
-            sum += m[y * from + k / from] * m[x * from + k % from] *
-                   (double)table[k * heads + head];
+            sum +=
+                m[y * from + k / from] * m[x * from + k % from] * (double)table[k * heads + head];
         }
         out[i] = (float)sum;
     }

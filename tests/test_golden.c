@@ -25,6 +25,7 @@ typedef struct known_values {
     float last;
 } known_values;
 
+/* clang-format off */
 static const known_values known[] = {
     {"patch_embed.proj.weight", 4, {96, 3, 4, 4}, 0xcdb5e402,
      {0.058915019f, 0.21999675f, 0.0852763355f}, 0x3d7150e0, 0.165298879f},
@@ -57,6 +58,7 @@ static const known_values known[] = {
     {"stages.0.blocks.0.attn_block.attn.rel_pos.relative_position_bias_table", 3, {2, 13, 13},
      0xba7af999, {-0.278211176f, -0.038924396f, -0.432768643f}, 0xbe8e71b2, -0.335715055f},
 };
+/* clang-format on */
 
 static uint32_t bits_of(float x)
 {

@@ -41,8 +41,8 @@ static double activate(vt_activation act, double x)
 {
     switch (act) {
     case VT_ACT_GELU: return x * 0.5 * erfc(-x / sqrt(2.0));
-    case VT_ACT_GELU_TANH: return x / (1.0 + exp(-2.0 * sqrt(2.0 / acos(-1.0)) *
-                                                 (x + 0.044715 * x * x * x)));
+    case VT_ACT_GELU_TANH:
+        return x / (1.0 + exp(-2.0 * sqrt(2.0 / acos(-1.0)) * (x + 0.044715 * x * x * x)));
     case VT_ACT_SILU: return x / (1.0 + exp(-x));
     case VT_ACT_RELU: return fmax(x, 0.0);
     case VT_ACT_SIGMOID: return 1.0 / (1.0 + exp(-x));
@@ -140,8 +140,8 @@ static void check_linear(const linear_case *k, const char *device, uint32_t seed
     program_begin(&t, k->in);
     int64_t cols = k->in.c * k->patch * k->patch;
     int64_t width = k->place == VT_NORM_OUTPUT ? k->out : cols;
-    vt_linear l = {.act = k->act, .norm_place = k->place, .patch = k->patch,
-                   .norm = {.eps = 1e-5f}};
+    vt_linear l = {
+        .act = k->act, .norm_place = k->place, .patch = k->patch, .norm = {.eps = 1e-5f}};
     l.weight = random_matrix(&t, k->out, cols, seed);
     if (k->bias) {
         l.bias = random_vector(&t, k->out, seed + 1, 1.0f, 0.0f);
@@ -187,6 +187,7 @@ typedef struct conv_case {
     vt_conv2d conv;
 } conv_case;
 
+/* clang-format off */
 static const conv_case conv_cases[] = {
     {{1, 1, 1, 1}, 1, {.kernel_h = 1, .kernel_w = 1, .stride_h = 1, .stride_w = 1,
                        .dilation_h = 1, .dilation_w = 1}},
@@ -209,6 +210,7 @@ static const conv_case conv_cases[] = {
     {{1, 6, 6, 8}, 16, {.kernel_h = 2, .kernel_w = 2, .stride_h = 2, .stride_w = 2,
                         .dilation_h = 1, .dilation_w = 1, .groups = 8}},
 };
+/* clang-format on */
 
 static void plain_conv(const conv_case *k, const float *w, const float *bias, vt_shape out,
                        const float *in, float *dst)
@@ -216,7 +218,8 @@ static void plain_conv(const conv_case *k, const float *w, const float *bias, vt
     const vt_conv2d *c = &k->conv;
     int64_t groups = c->groups > 1 ? c->groups : 1, channels = k->in.c / groups;
     for (int64_t i = 0; i < (int64_t)shape_count(out); i++) {
-        int64_t o = i % out.c, first = o / (out.c / groups) * channels, x = i / out.c % out.w, y = i / (out.c * out.w) % out.h;
+        int64_t o = i % out.c, first = o / (out.c / groups) * channels;
+        int64_t x = i / out.c % out.w, y = i / (out.c * out.w) % out.h;
         double sum = (double)bias[o];
         for (int64_t j = 0; j < c->kernel_h * c->kernel_w * channels; j++) {
             int64_t ch = first + j % channels, kx = j / channels % c->kernel_w;
@@ -350,8 +353,7 @@ static const attention_case attention_cases[] = {
 static void slice(const float *in, size_t pixels, int from, int width, int total, float *out)
 {
     for (size_t p = 0; p < pixels; p++) {
-        memcpy(out + p * (size_t)width, in + p * (size_t)total + from,
-               (size_t)width * sizeof *out);
+        memcpy(out + p * (size_t)width, in + p * (size_t)total + from, (size_t)width * sizeof *out);
     }
 }
 
@@ -387,15 +389,30 @@ static void check_attention(const attention_case *k, vt_roll roll, const char *d
     test_program t;
     program_begin(&t, shape);
     vt_value x = vt_input(&t.builder);
-    vt_attention a = {.heads = k->heads,
-                      .q = {x, 0, k->q_width}, .k = {x, qw, k->q_width},
-                      .v = {x, 2 * qw, k->v_width}, .scale = 0.37f,
-                      .pattern = {VT_PATTERN_WINDOW, k->window_h, k->window_w, k->shift_h,
-                                  k->shift_w, roll}};
-    plain_attention p = {k->n, k->h, k->w, k->heads, k->q_width, k->v_width, k->window_h,
-                         k->window_w, k->shift_h, k->shift_w, roll, a.scale,
-                         k->cosine ? temperature : NULL, k->bias ? table : NULL, NULL, NULL,
-                         q, key, v};
+    vt_attention a = {
+        .heads = k->heads,
+        .q = {x, 0, k->q_width},
+        .k = {x, qw, k->q_width},
+        .v = {x, 2 * qw, k->v_width},
+        .scale = 0.37f,
+        .pattern = {VT_PATTERN_WINDOW, k->window_h, k->window_w, k->shift_h, k->shift_w, roll}};
+    plain_attention p = {.n = k->n,
+                         .h = k->h,
+                         .w = k->w,
+                         .heads = k->heads,
+                         .q_width = k->q_width,
+                         .v_width = k->v_width,
+                         .window_h = k->window_h,
+                         .window_w = k->window_w,
+                         .shift_h = k->shift_h,
+                         .shift_w = k->shift_w,
+                         .roll = roll,
+                         .scale = a.scale,
+                         .temperature = k->cosine ? temperature : NULL,
+                         .table = k->bias ? table : NULL,
+                         .q = q,
+                         .k = key,
+                         .v = v};
     if (k->cosine) {
         a.temperature = program_vector(&t, k->heads, temperature);
     }
@@ -448,11 +465,27 @@ static void test_attention_of_three_maps(void **state)
             maps[i] = malloc(shape_count(shape) * sizeof(float));
             plain_linear(&t, &k, &l, in, maps[i]);
         }
-        vt_attention a = {.heads = 2, .q = {value[0], 0, 4}, .k = {value[1], 0, 4},
-                          .v = {value[2], 0, 4}, .scale = 0.5f,
+        vt_attention a = {.heads = 2,
+                          .q = {value[0], 0, 4},
+                          .k = {value[1], 0, 4},
+                          .v = {value[2], 0, 4},
+                          .scale = 0.5f,
                           .pattern = {.window_h = 4, .window_w = 4, .shift_h = 2, .shift_w = 2}};
-        plain_attention p = {1, 9, 7, 2, 4, 4, 4, 4, 2, 2, VT_ROLL_PADDED, 0.5f, NULL, NULL, NULL,
-                             NULL, maps[0], maps[1], maps[2]};
+        plain_attention p = {.n = 1,
+                             .h = 9,
+                             .w = 7,
+                             .heads = 2,
+                             .q_width = 4,
+                             .v_width = 4,
+                             .window_h = 4,
+                             .window_w = 4,
+                             .shift_h = 2,
+                             .shift_w = 2,
+                             .roll = VT_ROLL_PADDED,
+                             .scale = 0.5f,
+                             .q = maps[0],
+                             .k = maps[1],
+                             .v = maps[2]};
         vt_output(&t.builder, "y", vt_op_attention(&t.builder, &a));
         plain_attention_run(&p, want);
         run_and_compare(&t, test_devices[d], 0, in, want, 1e-5, "attention of three maps");

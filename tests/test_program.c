@@ -49,14 +49,23 @@ static void expect_failure(vt_value value, vt_status status, const char *part)
 
 static vt_conv2d conv3x3(vt_weight weight)
 {
-    return (vt_conv2d){.weight = weight, .kernel_h = 3, .kernel_w = 3, .stride_h = 1,
-                       .stride_w = 1, .dilation_h = 1, .dilation_w = 1};
+    return (vt_conv2d){.weight = weight,
+                       .kernel_h = 3,
+                       .kernel_w = 3,
+                       .stride_h = 1,
+                       .stride_w = 1,
+                       .dilation_h = 1,
+                       .dilation_w = 1};
 }
 
 static vt_attention attention_of(vt_value x)
 {
-    return (vt_attention){.heads = 1, .q = {x, 0, 2}, .k = {x, 2, 2}, .v = {x, 4, 2},
-                          .scale = 1.0f, .pattern = {.window_h = 7, .window_w = 5, .shift_h = 3, .shift_w = 2}};
+    return (vt_attention){.heads = 1,
+                          .q = {x, 0, 2},
+                          .k = {x, 2, 2},
+                          .v = {x, 4, 2},
+                          .scale = 1.0f,
+                          .pattern = {.window_h = 7, .window_w = 5, .shift_h = 3, .shift_w = 2}};
 }
 
 static void test_shapes(void **state)
@@ -149,7 +158,8 @@ static void test_bad_operands(void **state)
                    "linear: vector has 4 elements, want 5");
     bias = (vt_linear){.weight = random_matrix(&t, 5, 6, 1), .bias = {-2}};
     expect_failure(vt_op_linear(b, vt_input(b), &bias), VT_ERR_ARGUMENT, "unknown weight");
-    vt_linear norm = {.weight = random_matrix(&t, 5, 6, 1), .norm_place = VT_NORM_OUTPUT,
+    vt_linear norm = {.weight = random_matrix(&t, 5, 6, 1),
+                      .norm_place = VT_NORM_OUTPUT,
                       .norm = {.scale = random_vector(&t, 6, 1, 1, 0)}};
     expect_failure(vt_op_linear(b, vt_input(b), &norm), VT_ERR_ARGUMENT, "want 5");
     vt_norm shift = {.shift = random_vector(&t, 7, 1, 1, 0), .eps = 1e-5f};
@@ -270,6 +280,7 @@ static void test_enormous_parameters(void **state)
 static void test_impossible_inputs(void **state)
 {
     (void)state;
+    /* clang-format off */
     static const vt_shape shapes[] = {
         {0, 1, 1, 1}, {1, -1, 1, 1}, {1, 1, INT64_MIN, 1}, {1, 1, 1, 0},
         {INT64_MAX, 1, 1, 2}, {1, (int64_t)1 << 31, (int64_t)1 << 31, 3},
@@ -434,5 +445,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_select, begin, end),
         cmocka_unit_test_setup_teardown(test_select_unknown, begin, end),
     };
+    /* clang-format on */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

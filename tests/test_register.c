@@ -50,19 +50,23 @@ static void toy_bind(vt_binder *b, const vt_variant *variant, const vt_bind_sett
         columns[i] = i % 3 * 9 + i / 3;
     }
     vt_scope(b, "stem.%d", 0);
-    net->conv = vt_bind(b, &(vt_weight_desc){.name = "weight", .rank = 4,
-                                             .shape = {WIDTH, 3, 3, 3}, .columns = columns});
-    vt_weight bias = vt_bind(b, &(vt_weight_desc){.name = "offset", .role = VT_WEIGHT_SOURCE,
-                                                  .rank = 1, .shape = {WIDTH}});
-    net->bias = vt_bind_derived(b, &(vt_derived_desc){.name = "bias", .role = VT_WEIGHT_VECTOR,
-                                                      .rows = 1, .cols = WIDTH,
+    net->conv =
+        vt_bind(b, &(vt_weight_desc){
+                       .name = "weight", .rank = 4, .shape = {WIDTH, 3, 3, 3}, .columns = columns});
+    vt_weight bias = vt_bind(
+        b,
+        &(vt_weight_desc){.name = "offset", .role = VT_WEIGHT_SOURCE, .rank = 1, .shape = {WIDTH}});
+    net->bias = vt_bind_derived(b, &(vt_derived_desc){.name = "bias",
+                                                      .role = VT_WEIGHT_VECTOR,
+                                                      .rows = 1,
+                                                      .cols = WIDTH,
                                                       .derive = derive_bias,
                                                       .user = variant->config,
                                                       .user_size = sizeof(toy_config),
-                                                      .sources = {bias}, .source_count = 1});
+                                                      .sources = {bias},
+                                                      .source_count = 1});
     vt_scope_end(b);
-    net->mixed = vt_bind(b, &(vt_weight_desc){.name = "mixed", .rank = 2,
-                                              .shape = {WIDTH, WIDTH}});
+    net->mixed = vt_bind(b, &(vt_weight_desc){.name = "mixed", .rank = 2, .shape = {WIDTH, WIDTH}});
     net->has_extra = vt_bind_available(b, "extra", false);
     net->head = vt_linear_bind(b, "head", WIDTH, s->classes, false);
     net->classes = s->classes;
@@ -72,9 +76,18 @@ static void toy_bind(vt_binder *b, const vt_variant *variant, const vt_bind_sett
 static void toy_forward(vt_builder *b, const void *network)
 {
     const toy_network *net = network;
-    vt_conv2d conv = {.weight = net->conv, .bias = net->bias, .act = VT_ACT_RELU, .kernel_h = 3,
-                      .kernel_w = 3, .stride_h = 2, .stride_w = 1, .dilation_h = 1,
-                      .dilation_w = 1, .pad_top = 1, .pad_left = 1, .pad_right = 1};
+    vt_conv2d conv = {.weight = net->conv,
+                      .bias = net->bias,
+                      .act = VT_ACT_RELU,
+                      .kernel_h = 3,
+                      .kernel_w = 3,
+                      .stride_h = 2,
+                      .stride_w = 1,
+                      .dilation_h = 1,
+                      .dilation_w = 1,
+                      .pad_top = 1,
+                      .pad_left = 1,
+                      .pad_right = 1};
     vt_label(b, "stem");
     vt_value x = vt_op_conv2d(b, vt_input(b), &conv);
     vt_label(b, "block");
@@ -86,12 +99,19 @@ static void toy_forward(vt_builder *b, const void *network)
 static const toy_config plain = {2.0f}, strong = {10.0f};
 static const vt_variant toy_variants[] = {
     {.name = "toy", .config = &plain, .preprocess = {.height = 8, .width = 8}, .classes = CLASSES},
-    {.name = "toy_strong", .config = &strong, .preprocess = {.height = 8, .width = 8},
+    {.name = "toy_strong",
+     .config = &strong,
+     .preprocess = {.height = 8, .width = 8},
      .classes = CLASSES},
 };
 static const vt_family toy = {
-    .name = "toy", .title = "A toy", .variants = toy_variants, .variant_count = 2,
-    .network_size = sizeof(toy_network), .bind = toy_bind, .forward = toy_forward,
+    .name = "toy",
+    .title = "A toy",
+    .variants = toy_variants,
+    .variant_count = 2,
+    .network_size = sizeof(toy_network),
+    .bind = toy_bind,
+    .forward = toy_forward,
     .head = "head.weight",
 };
 
@@ -284,33 +304,33 @@ static void wrong_bind(vt_binder *b, const vt_variant *variant, const vt_bind_se
     } else if (strcmp(mistake, "rank") == 0) {
         vt_bind(b, &(vt_weight_desc){.name = "w", .rank = 5, .shape = {1, 1, 1, 1}});
     } else if (strcmp(mistake, "overflow") == 0) {
-        vt_bind(b, &(vt_weight_desc){.name = "w", .rank = 4,
-                                     .shape = {1 << 30, 1 << 30, 1 << 30, 1 << 30}});
+        vt_bind(b, &(vt_weight_desc){
+                       .name = "w", .rank = 4, .shape = {1 << 30, 1 << 30, 1 << 30, 1 << 30}});
     } else if (strcmp(mistake, "derived") == 0) {
-        vt_bind_derived(b, &(vt_derived_desc){.name = "w", .rows = 0, .cols = 1,
-                                              .derive = derive_bias});
+        vt_bind_derived(
+            b, &(vt_derived_desc){.name = "w", .rows = 0, .cols = 1, .derive = derive_bias});
     } else if (strcmp(mistake, "heads") == 0) {
-        vt_window_attention_bind(b, &(vt_window_attention_settings){.channels = 7, .heads = 2,
-                                                                    .window = 4});
+        vt_window_attention_bind(
+            b, &(vt_window_attention_settings){.channels = 7, .heads = 2, .window = 4});
     } else if (strcmp(mistake, "groups") == 0) {
         vt_conv_bind(b, "w", &(vt_conv_settings){.in = 8, .out = 6, .kernel = 3, .groups = 4});
     } else if (strcmp(mistake, "mbconv") == 0) {
-        vt_mbconv_bind(b, &(vt_mbconv_settings){.in = 8, .out = 6, .hidden = 32, .gate_hidden = 2,
-                                                .stride = 1});
+        vt_mbconv_bind(b, &(vt_mbconv_settings){
+                              .in = 8, .out = 6, .hidden = 32, .gate_hidden = 2, .stride = 1});
     } else if (strcmp(mistake, "gate") == 0) {
         vt_channel_conv_gate_bind(b, 16, 4, VT_ACT_SIGMOID);
     } else if (strcmp(mistake, "axes") == 0) {
-        vt_multi_axis_attention_bind(b, &(vt_multi_axis_settings){.channels = 8, .heads = 1,
-                                                                  .hidden = 8, .window_h = 2});
+        vt_multi_axis_attention_bind(
+            b, &(vt_multi_axis_settings){.channels = 8, .heads = 1, .hidden = 8, .window_h = 2});
     } else if (strcmp(mistake, "halo") == 0) {
-        vt_halo_attention_bind(b, &(vt_halo_attention_settings){.channels = 8, .heads = 2,
-                                                                .block = 4, .stride = 3});
+        vt_halo_attention_bind(
+            b, &(vt_halo_attention_settings){.channels = 8, .heads = 2, .block = 4, .stride = 3});
     } else if (strcmp(mistake, "neighborhood") == 0) {
         vt_neighborhood_attention_bind(b, &(vt_neighborhood_attention_settings){
                                               .channels = 8, .heads = 2, .position_bias = true});
     } else if (strcmp(mistake, "alpha") == 0) {
-        vt_hilo_attention_bind(b, &(vt_hilo_attention_settings){.channels = 8, .heads = 2,
-                                                                .window = 2, .alpha = 1.5});
+        vt_hilo_attention_bind(
+            b, &(vt_hilo_attention_settings){.channels = 8, .heads = 2, .window = 2, .alpha = 1.5});
     } else if (strcmp(mistake, "floor") == 0) {
         vt_linear_attention_bind(b, 8, 2, 0.0f);
     } else if (strcmp(mistake, "even kernel") == 0) {
@@ -400,13 +420,12 @@ static void test_model_errors(void **state)
     expect_status(vt_model_golden(&model, ctx, "swin_nano_patch4_window7_224", -1, NULL, &error),
                   VT_ERR_ARGUMENT, &error);
     settings.image_width = -4;
-    expect_status(vt_model_golden(&model, ctx, "swin_nano_patch4_window7_224", 0, &settings,
-                                  &error),
-                  VT_ERR_ARGUMENT, &error);
+    expect_status(
+        vt_model_golden(&model, ctx, "swin_nano_patch4_window7_224", 0, &settings, &error),
+        VT_ERR_ARGUMENT, &error);
     settings = vt_model_settings_default();
     settings.dtype = VT_I64;
-    expect_error(vt_model_golden(&model, ctx, "swin_nano_patch4_window7_224", 0, &settings,
-                                 &error),
+    expect_error(vt_model_golden(&model, ctx, "swin_nano_patch4_window7_224", 0, &settings, &error),
                  VT_ERR_UNSUPPORTED, &error, "i64");
     assert_null(model);
 }
@@ -414,7 +433,10 @@ static void test_model_errors(void **state)
 static char ref[] = "ref", cpu[] = "cpu";
 
 #define BOTH(f)                                                                                    \
-    {#f " (ref)", f, set_up, tear_down, ref}, {#f " (cpu)", f, set_up, tear_down, cpu}
+    {#f " (ref)", f, set_up, tear_down, ref},                                                      \
+    {                                                                                              \
+#f " (cpu)", f, set_up, tear_down, cpu                                                     \
+    }
 
 int main(void)
 {

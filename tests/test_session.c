@@ -77,7 +77,8 @@ static void close_all(fixture *f)
 static void test_thousand_shapes(void **state)
 {
     (void)state;
-    FOR_EACH_DEVICE(device) {
+    FOR_EACH_DEVICE(device)
+    {
         fixture f;
         uint32_t seed = 7;
         size_t settled = 0;
@@ -107,7 +108,8 @@ static network_output run_shape(fixture *f, int i)
 static void test_shapes_in_turn(void **state)
 {
     (void)state;
-    FOR_EACH_DEVICE(device) {
+    FOR_EACH_DEVICE(device)
+    {
         fixture f;
         network_output first[12];
         open_session(&f, *device, NULL, 0);
@@ -133,13 +135,14 @@ static void test_forward_allocates_nothing(void **state)
 {
     (void)state;
     static const int64_t shapes[][3] = {{1, 32, 32}, {3, 9, 17}, {1, 1, 1}};
-    FOR_EACH_DEVICE(device) {
+    FOR_EACH_DEVICE(device)
+    {
         fixture f;
         open_session(&f, *device, all_outputs, 5);
         for (int i = 0; i < 3; i++) {
-            expect_status(vt_session_prepare(f.session, shapes[i][0], shapes[i][1], shapes[i][2],
-                                             &f.error),
-                          VT_OK, &f.error);
+            expect_status(
+                vt_session_prepare(f.session, shapes[i][0], shapes[i][1], shapes[i][2], &f.error),
+                VT_OK, &f.error);
         }
         size_t calls = f.memory.calls;
         f.memory.fail_at = 1;
@@ -156,7 +159,8 @@ static void test_forward_allocates_nothing(void **state)
 static void test_memory_query(void **state)
 {
     (void)state;
-    FOR_EACH_DEVICE(device) {
+    FOR_EACH_DEVICE(device)
+    {
         fixture f;
         size_t small, large, before;
         open_session(&f, *device, NULL, 0);
@@ -201,7 +205,8 @@ static void test_strides(void **state)
     enum { ROOM = 4 * N * H * W * 3 };
     float *picture = malloc(N * 3 * H * W * sizeof *picture), *buffer = malloc(ROOM * 4);
     vt_golden_picture(N, H, W, picture);
-    FOR_EACH_DEVICE(device) {
+    FOR_EACH_DEVICE(device)
+    {
         fixture f;
         open_session(&f, *device, NULL, 0);
         forward_picture(f.session, N, H, W);
@@ -210,11 +215,11 @@ static void test_strides(void **state)
         views[0] = vt_tensor_nhwc(buffer, VT_F32, N, H, W, 3);
         views[1] = vt_tensor_nchw(buffer, VT_F32, N, 3, H, W);
         /* a window of a larger picture with a fourth channel */
-        views[2] = (vt_tensor){buffer + 17, VT_F32, N, H, W, 3, (H + 3) * (W + 5) * 4,
-                               (W + 5) * 4, 4, 1};
+        views[2] =
+            (vt_tensor){buffer + 17, VT_F32, N, H, W, 3, (H + 3) * (W + 5) * 4, (W + 5) * 4, 4, 1};
         /* upside down, mirrored, channels the other way round */
-        views[3] = (vt_tensor){buffer + N * H * W * 3 - 1, VT_F32, N, H, W, 3, -H * W * 3,
-                               -W * 3, -3, -1};
+        views[3] =
+            (vt_tensor){buffer + N * H * W * 3 - 1, VT_F32, N, H, W, 3, -H * W * 3, -W * 3, -3, -1};
         /* columns first */
         views[4] = (vt_tensor){buffer, VT_F32, N, H, W, 3, H * W * 3, 3, H * 3, 1};
         /* every other element */
@@ -258,7 +263,8 @@ static void test_stride_zero(void **state)
 static void test_bad_inputs(void **state)
 {
     (void)state;
-    FOR_EACH_DEVICE(device) {
+    FOR_EACH_DEVICE(device)
+    {
         fixture f;
         float one[3 * 64] = {0};
         open_session(&f, *device, NULL, 0);
@@ -290,11 +296,12 @@ static void test_enormous_sizes(void **state)
 {
     (void)state;
     static const int64_t big = (int64_t)1 << 31;
-    const int64_t shapes[][3] = {
-        {1, big, big},       {big, big, big},         {INT64_MAX, 1, 1}, {1, INT64_MAX, 1},
-        {1, 1, INT64_MAX},   {1, INT64_MAX / 64, 1},  {1 << 20, big, 1}, {1, big, 1 << 20},
-        {1, 1 << 24, 1 << 24}, {1, INT64_MAX / 200, 1}, {big, 1, 1 << 16}};
-    FOR_EACH_DEVICE(device) {
+    const int64_t shapes[][3] = {{1, big, big},           {big, big, big},   {INT64_MAX, 1, 1},
+                                 {1, INT64_MAX, 1},       {1, 1, INT64_MAX}, {1, INT64_MAX / 64, 1},
+                                 {1 << 20, big, 1},       {1, big, 1 << 20}, {1, 1 << 24, 1 << 24},
+                                 {1, INT64_MAX / 200, 1}, {big, 1, 1 << 16}};
+    FOR_EACH_DEVICE(device)
+    {
         fixture f;
         open_session(&f, *device, NULL, 0);
         forward_picture(f.session, 1, 9, 9);
@@ -319,7 +326,8 @@ static void test_enormous_sizes(void **state)
 static void test_outputs(void **state)
 {
     (void)state;
-    FOR_EACH_DEVICE(device) {
+    FOR_EACH_DEVICE(device)
+    {
         fixture f;
         vt_tensor t;
         open_session(&f, *device, all_outputs, 2);
@@ -384,7 +392,8 @@ static void test_output_names_are_copied(void **state)
 static void test_cancel_forward(void **state)
 {
     (void)state;
-    FOR_EACH_DEVICE(device) {
+    FOR_EACH_DEVICE(device)
+    {
         fixture f;
         open_session(&f, *device, NULL, 0);
         f.steps = 0;
@@ -440,7 +449,8 @@ static void test_cancel_loading(void **state)
 static void test_profile(void **state)
 {
     (void)state;
-    FOR_EACH_DEVICE(device) {
+    FOR_EACH_DEVICE(device)
+    {
         fixture f;
         vt_op_info info;
         open_session(&f, *device, NULL, 0);
@@ -468,7 +478,8 @@ static void test_profile(void **state)
 static void test_check_range(void **state)
 {
     (void)state;
-    FOR_EACH_DEVICE(device) {
+    FOR_EACH_DEVICE(device)
+    {
         fixture f;
         float picture[3 * 16 * 16];
         open_session(&f, *device, NULL, 0);

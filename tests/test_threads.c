@@ -163,8 +163,8 @@ static void *work(void *user)
         for (int i = 0; i < OUTPUTS && !w->failed; i++) {
             w->failed = vt_session_output(session, outputs[i], &out, NULL) != VT_OK;
             size_t count = (size_t)(out.n * out.h * out.w * out.c);
-            w->results[round].data[i] = (network_output){malloc(count * sizeof(float)), out.n,
-                                                         out.h, out.w, out.c, count};
+            w->results[round].data[i] =
+                (network_output){malloc(count * sizeof(float)), out.n, out.h, out.w, out.c, count};
             memcpy(w->results[round].data[i].data, out.data, count * sizeof(float));
         }
         free(picture);
