@@ -271,12 +271,27 @@ static void test_networks(void **state)
     }
 }
 
+static vt_plan plan_in_bf16(test_program *t)
+{
+    vt_plan plan;
+    vt_error error = {0};
+    expect_status(vt_plan_make(&plan, context, &t->program, t->shapes, VT_BF16, &error), VT_OK,
+                  &error);
+    return plan;
+}
+
+static void expect_types(const vt_plan *plan, const vt_value *maps, int count, vt_dtype want)
+{
+    for (int i = 0; i < count; i++) {
+        assert_int_equal(plan->program.maps[maps[i].id].dtype, want);
+    }
+}
+
 /* In a bf16 model what only products read is bf16; the stream, norms and outputs are f32. */
 static void test_element_types(void **state)
 {
     (void)state;
     test_program t;
-    vt_error error = {0};
     program_begin(&t, (vt_shape){1, 8, 8, 6});
     vt_builder *b = &t.builder;
     vt_linear wide = {.weight = random_matrix(&t, 18, 6, 1)};
@@ -296,15 +311,9 @@ static void test_element_types(void **state)
     vt_output(b, "y", shown);
     vt_output(b, "hidden", vt_op_mean_pool(b, vt_op_linear(b, shown, &square)));
     vt_value half[] = {qkv, attended, hidden}, full[] = {x, normed, proj, sum, shown};
-    vt_plan plan;
-    expect_status(vt_plan_make(&plan, context, &t.program, t.shapes, VT_BF16, &error), VT_OK,
-                  &error);
-    for (int i = 0; i < 3; i++) {
-        assert_int_equal(plan.program.maps[half[i].id].dtype, VT_BF16);
-    }
-    for (int i = 0; i < 5; i++) {
-        assert_int_equal(plan.program.maps[full[i].id].dtype, VT_F32);
-    }
+    vt_plan plan = plan_in_bf16(&t);
+    expect_types(&plan, half, 3, VT_BF16);
+    expect_types(&plan, full, 5, VT_F32);
     check_places(&plan);
     vt_plan_clear(&plan);
     program_end(&t);
@@ -316,7 +325,6 @@ static void test_types_on_the_way(void **state)
 {
     (void)state;
     test_program t;
-    vt_error error = {0};
     program_begin(&t, (vt_shape){1, 8, 8, 6});
     vt_builder *b = &t.builder;
     vt_linear wide = {.weight = random_matrix(&t, 18, 6, 1)};
@@ -337,15 +345,9 @@ static void test_types_on_the_way(void **state)
     vt_value first = vt_op_linear(b, normed, &back), both = vt_op_add(b, first, first);
     vt_output(b, "y", vt_op_linear(b, both, &wide));
     vt_value half[] = {up, mixed, gate}, full[] = {x, sum, other, pooled, first, both};
-    vt_plan plan;
-    expect_status(vt_plan_make(&plan, context, &t.program, t.shapes, VT_BF16, &error), VT_OK,
-                  &error);
-    for (int i = 0; i < 3; i++) {
-        assert_int_equal(plan.program.maps[half[i].id].dtype, VT_BF16);
-    }
-    for (int i = 0; i < 6; i++) {
-        assert_int_equal(plan.program.maps[full[i].id].dtype, VT_F32);
-    }
+    vt_plan plan = plan_in_bf16(&t);
+    expect_types(&plan, half, 3, VT_BF16);
+    expect_types(&plan, full, 6, VT_F32);
     vt_plan_clear(&plan);
     program_end(&t);
 }
@@ -355,7 +357,6 @@ static void test_types_of_attentions(void **state)
 {
     (void)state;
     test_program t;
-    vt_error error = {0};
     program_begin(&t, (vt_shape){1, 8, 8, 6});
     vt_builder *b = &t.builder;
     vt_linear wide = {.weight = random_matrix(&t, 18, 6, 1)};
@@ -374,13 +375,10 @@ static void test_types_of_attentions(void **state)
         x = vt_op_add(b, x, i == 3 ? mixed[i] : vt_op_linear(b, mixed[i], &back));
     }
     vt_output(b, "y", x);
-    vt_plan plan;
-    expect_status(vt_plan_make(&plan, context, &t.program, t.shapes, VT_BF16, &error), VT_OK,
-                  &error);
-    for (int i = 0; i < 4; i++) {
-        assert_int_equal(plan.program.maps[qkv[i].id].dtype, VT_BF16);
-        assert_int_equal(plan.program.maps[mixed[i].id].dtype, i == 3 ? VT_F32 : VT_BF16);
-    }
+    vt_plan plan = plan_in_bf16(&t);
+    expect_types(&plan, qkv, 4, VT_BF16);
+    expect_types(&plan, mixed, 3, VT_BF16);
+    expect_types(&plan, &mixed[3], 1, VT_F32);
     vt_plan_clear(&plan);
     program_end(&t);
 }
