@@ -17,12 +17,16 @@
 static const char help[] =
     "Usage: evaluate [options] DIR\n"
     "       evaluate --merge A.json B.json ... [--json F] [--csv F] [--report DIR]\n"
+    "       evaluate --compare A.json B.json ...\n"
     "Runs every picture of DIR/class/ through a network once: top-1, top-5, mean per class, loss.\n"
     "Exit code 0: every picture was judged; 1: a picture is broken (named), or it was stopped.\n\n"
     "  evaluate --model swin_tiny_patch4_window7_224 --weights swin_tiny.pth imagenet/val\n"
     "  evaluate --weights w.safetensors --shard 1/4 --json 1.json val      # ... 2/4 3/4 4/4\n"
     "  evaluate --merge 1.json 2.json 3.json 4.json --report report\n\n"
-    "  -b, --batch N          pictures per run of the network (default 16, on a GPU 64)\n"
+    "  -b, --batch N          pictures that are loaded, on the CPU also run, together (default\n"
+    "                         16, on a GPU 64)\n"
+    "      --gpu-batch N      pictures per run of the network on a GPU (default 64); on one type\n"
+    "                         of GPU only this can change the last bits of results\n"
     "      --workers N        threads that decode (default: one, on a GPU all processors)\n"
     "      --preprocess cpu|gpu   where pictures are resized and normalised, to the same bits\n"
     "                         (default cpu); the threads then only decode\n"
@@ -36,15 +40,18 @@ static const char help[] =
     "      --csv FILE         a line per picture\n"
     "  -j, --json FILE        everything, for --merge and for programs; - is stdout\n"
     "      --report DIR       DIR/index.html: confusions, classes, worst errors, calibration\n"
-    "      --merge            put the JSON files of all shards together\n\n";
+    "      --merge            put the JSON files of all shards together\n"
+    "      --compare          list the pictures to which B has another answer than A, which ran\n"
+    "                         on another device or in another type; exit code 1 where rounding\n"
+    "                         does not explain it\n\n";
 
 enum { MAX_DEVICES = 16 };
 
 typedef struct state {
     cli_options options;
     const char *class_map, *labels_path, *csv_path, *json_path, *report_path, *shard_text;
-    int batch, workers, limit;
-    bool merge, subset, apply_exif, on_device; /* --preprocess gpu */
+    int batch, gpu_batch, workers, limit;
+    bool merge, compare, subset, apply_exif, on_device; /* --preprocess gpu */
     int shard, shards;
 
     char *devices; /* own copy of --device, cut at the commas */
@@ -79,6 +86,7 @@ static int take_option(state *s, int opt)
 {
     switch (opt) {
     case 'b': return take_number(s, "batch", 65536, &s->batch);
+    case 'g': return take_number(s, "gpu-batch", 65536, &s->gpu_batch);
     case 'W': return take_number(s, "workers", 256, &s->workers);
     case 'n': return take_number(s, "limit", 1 << 30, &s->limit);
     case 'H': s->shard_text = optarg; return CLI_OK;
@@ -89,6 +97,7 @@ static int take_option(state *s, int opt)
     case 'j': s->json_path = optarg; return CLI_OK;
     case 'P': s->report_path = optarg; return CLI_OK;
     case 'U': s->merge = true; return CLI_OK;
+    case 'Q': s->compare = true; return CLI_OK;
     case 'X':
         s->apply_exif = strcmp(optarg, "apply") == 0;
         return s->apply_exif || strcmp(optarg, "ignore") == 0
@@ -111,6 +120,7 @@ static int parse(state *s, int argc, char **argv)
     static const struct option table[] = {{"json", required_argument, NULL, 'j'},
                                           CLI_COMMON_OPTIONS,
                                           {"batch", required_argument, NULL, 'b'},
+                                          {"gpu-batch", required_argument, NULL, 'g'},
                                           {"workers", required_argument, NULL, 'W'},
                                           {"limit", required_argument, NULL, 'n'},
                                           {"shard", required_argument, NULL, 'H'},
@@ -121,6 +131,7 @@ static int parse(state *s, int argc, char **argv)
                                           {"csv", required_argument, NULL, 'C'},
                                           {"report", required_argument, NULL, 'P'},
                                           {"merge", no_argument, NULL, 'U'},
+                                          {"compare", no_argument, NULL, 'Q'},
                                           {"preprocess", required_argument, NULL, 'p'},
                                           {0}};
     int opt;
@@ -134,6 +145,10 @@ static int parse(state *s, int argc, char **argv)
     if (s->merge) {
         return names ? CLI_OK
                      : cli_usage(&s->options, "--merge: give the JSON files of the shards");
+    }
+    if (s->compare) {
+        return names > 1 ? CLI_OK
+                         : cli_usage(&s->options, "--compare: give two JSON files or more");
     }
     if (names != 1) {
         return cli_usage(&s->options, names ? "give one folder" : "no folder given");
@@ -388,6 +403,7 @@ static int describe_run(state *s, const vt_preprocess *p)
     json_object_set_new(run, "weights_sha256", json_string(weights));
     json_object_set_new(run, "ema", json_boolean(s->options.settings.checkpoint.ema));
     json_object_set_new(run, "dtype", json_string(vt_dtype_name(vt_model_dtype(s->models[0]))));
+    json_object_set_new(run, "gpu_batch", json_integer(s->gpu_batch));
     json_object_set_new(run, "swin_rule", json_string(rules[s->options.settings.window_rule]));
     json_object_set_new(run, "height", json_integer(p->height));
     json_object_set_new(run, "width", json_integer(p->width));
@@ -513,8 +529,9 @@ static int run_pictures(state *s, const vt_preprocess *preprocess)
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
     int workers = on_gpu(s) && processors > 1 ? (int)processors : s->device_count;
     const vt_evaluate_settings settings = {.batch = s->batch    ? s->batch
-                                                    : on_gpu(s) ? 64
+                                                    : on_gpu(s) ? s->gpu_batch
                                                                 : 16,
+                                           .gpu_batch = s->gpu_batch,
                                            .workers = s->workers      ? s->workers
                                                       : workers < 256 ? workers
                                                                       : 256,
@@ -626,6 +643,20 @@ static int merge(state *s, char **paths, int count)
     return result == CLI_OK ? write_results(s) : result;
 }
 
+/* Each of the others with the first. */
+static int compare(const state *s, char **paths, int count)
+{
+    evaluation first, other;
+    int result = evaluation_read(&first, &s->options, paths[0]);
+    for (int i = 1, bad = result; i < count && bad == CLI_OK; i++) {
+        bad = evaluation_read(&other, &s->options, paths[i]);
+        result |= bad ? bad : evaluation_compare(&s->options, &first, paths[0], &other, paths[i]);
+        evaluation_clear(&other);
+    }
+    evaluation_clear(&first);
+    return result;
+}
+
 static void clear(state *s)
 {
     (void)output_close(&s->json, &s->options, false);
@@ -651,11 +682,15 @@ static void clear(state *s)
 
 int main(int argc, char **argv)
 {
-    state s = {.shard = 1, .shards = 1};
+    state s = {.gpu_batch = VT_EVALUATE_GPU_BATCH, .shard = 1, .shards = 1};
     cli_init(&s.options, argv[0]);
+    s.options.reproducible = true; /* a folder keeps the threads that decode busy longer */
     int result = parse(&s, argc, argv);
+    char **names = argv + optind;
     if (result == CLI_OK) {
-        result = s.merge ? merge(&s, argv + optind, argc - optind) : evaluate(&s, argv[optind]);
+        result = s.merge     ? merge(&s, names, argc - optind)
+                 : s.compare ? compare(&s, names, argc - optind)
+                             : evaluate(&s, names[0]);
     }
     clear(&s);
     return cli_finish(&s.options, result);

@@ -146,7 +146,7 @@ static void run(const vt_backend *backend, const bench_case *c, int threads, vt_
     weights[2].data = filled(27 * c->width);
     vt_record r = make_record(c);
     void *data[3] = {filled_map(maps[0]), filled_map(maps[1]), filled_map(maps[2])};
-    vt_plan_input in = {backend, &program, shapes, dtype, threads};
+    vt_plan_input in = {backend, &program, shapes, dtype, threads, false};
     const vt_impl *impl = backend->impls[r.kind][0];
     for (int i = 1; impl->refuse && impl->refuse(&in, &r); i++) {
         impl = backend->impls[r.kind][i];

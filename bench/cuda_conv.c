@@ -158,7 +158,7 @@ static void bench(const vt_backend *gpu, void *stream, const layer *l, int batch
     must(maps[0] && maps[1], "memory");
     vt_tensor picture = vt_tensor_nchw(noise, VT_F32, batch, l->in, l->size, l->size);
     must(device->stage(gpu, stream, &picture, &p.maps[0], maps[0], &error) == VT_OK, "input");
-    vt_plan_input in = {gpu, &p, shapes, dtype, 1};
+    vt_plan_input in = {gpu, &p, shapes, dtype, 1, false};
     double flops = 2.0 * (double)(d.n * d.h * d.w * d.c) * (double)depth;
     printf("%-20s %3d %3dx%3dx%-3d %dx%d/%d %4lld", l->of, batch, l->size, l->size, l->in,
            l->kernel, l->kernel, l->stride, (long long)d.c);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Evaluating on a GPU: pictures that it prepares itself have the processor's bits, and records do
- * not depend on who prepared them, on the workers, on the models, nor on how a list is split.
- * Skipped, and said so, where there is no GPU or no CUDA side. VT_TEST_DEVICE names another device
- * than "cuda"; tests/cuda_emulation.sh runs this on the processor. */
+ * not depend on who prepared them, on the workers, on the models, on the batch, nor on how a list
+ * is split. Skipped, and said so, where there is no GPU or no CUDA side. VT_TEST_DEVICE names
+ * another device than "cuda"; tests/cuda_emulation.sh runs this on the processor. */
 #include <math.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -295,6 +295,7 @@ static bool open_models(fixture *f, const char *name, vt_dtype dtype, int side)
         vt_model_settings model = vt_model_settings_default();
         vt_error error = {0};
         settings.device = device_name();
+        settings.reproducible = true;
         if (vt_context_create(&f->contexts[i], &settings, &error) != VT_OK) {
             assert_true(error.status == VT_ERR_UNSUPPORTED || error.status == VT_ERR_DEVICE);
             print_message("%s\n", error.message);
@@ -318,7 +319,7 @@ static void close_models(fixture *f)
 
 /* One way to run a list. */
 typedef struct way {
-    int batch, workers, models;
+    int batch, gpu_batch, workers, models;
     bool on_device; /* prepares the pictures */
     int fail_every, first, step, count;
 } way;
@@ -344,7 +345,8 @@ static void run(const fixture *f, const way *w, vt_evaluate_record *records)
                                        .preprocess = w->on_device ? &f->preprocess : NULL,
                                        .decode = decode,
                                        .release = release};
-    const vt_evaluate_settings settings = {.batch = w->batch, .workers = w->workers};
+    const vt_evaluate_settings settings = {
+        .batch = w->batch, .gpu_batch = w->gpu_batch, .workers = w->workers};
     const vt_model *const models[] = {f->models[0], f->models[1]};
     vt_evaluate_times times;
     vt_error error = {0};
@@ -371,37 +373,53 @@ static void expect_same(const vt_evaluate_record *got, const vt_evaluate_record 
     for (int i = 0; i < w->count; i++) {
         const int number = w->first + i * (w->step ? w->step : 1);
         if (!is_same(&got[i], &want[number])) {
-            fail_msg("%s: batch %d, %d workers, %d models: picture %d: status %d, rank %d, loss "
-                     "%.17g; want %d, %d, %.17g",
-                     what, w->batch, w->workers, w->models, number, got[i].status, got[i].rank,
-                     got[i].loss, want[number].status, want[number].rank, want[number].loss);
+            fail_msg("%s: batch %d of %d, %d workers, %d models: picture %d: status %d, rank %d, "
+                     "loss %.17g; want %d, %d, %.17g",
+                     what, w->batch, w->gpu_batch, w->workers, w->models, number, got[i].status,
+                     got[i].rank, got[i].loss, want[number].status, want[number].rank,
+                     want[number].loss);
         }
     }
 }
 
-/* With one batch size every bit is the same: whoever prepares the pictures, for any workers, models
- * and shards, and however many pictures the last batch has. */
-static void check_splits(const fixture *f, int batch)
+/* Where the GPU runs one number of pictures at a time every bit is the same: whoever prepares the
+ * pictures, for any batch, workers, models and shards, and however many pictures the last batch
+ * has.
+ */
+static void check_splits(const fixture *f, int gpu_batch)
 {
     vt_evaluate_record want[COUNT], got[COUNT];
-    run(f, &(way){.batch = batch, .workers = 1, .models = 1, .count = COUNT}, want);
+    run(f, &(way){.batch = 16, .gpu_batch = gpu_batch, .workers = 1, .models = 1, .count = COUNT},
+        want);
     for (int i = 0; i < COUNT; i++) {
         assert_int_equal(want[i].status, VT_OK);
     }
     const way ways[] = {
-        {.workers = 3, .models = 1, .count = COUNT},
-        {.workers = 1, .models = 1, .on_device = true, .count = COUNT},
-        {.workers = 4, .models = 1, .on_device = true, .count = COUNT},
-        {.workers = 3, .models = 2, .count = COUNT},
-        {.workers = 3, .models = 2, .on_device = true, .count = COUNT},
-        {.workers = 2, .models = 1, .first = 0, .step = 3, .count = 21},
-        {.workers = 2, .models = 2, .on_device = true, .first = 1, .step = 3, .count = 20},
-        {.workers = 2, .models = 1, .on_device = true, .first = 2, .step = 3, .count = 20},
-        {.workers = 2, .models = 1, .count = 50},
+        {.batch = 1, .workers = 3, .models = 1, .count = COUNT},
+        {.batch = 7, .workers = 1, .models = 1, .on_device = true, .count = COUNT},
+        {.batch = 64, .workers = 4, .models = 1, .on_device = true, .count = COUNT},
+        {.batch = 40, .workers = 3, .models = 2, .count = COUNT},
+        {.batch = 16, .workers = 3, .models = 2, .on_device = true, .count = COUNT},
+        {.batch = 64, .workers = 2, .models = 1, .first = 0, .step = 3, .count = 21},
+        {.batch = 7,
+         .workers = 2,
+         .models = 2,
+         .on_device = true,
+         .first = 1,
+         .step = 3,
+         .count = 20},
+        {.batch = 20,
+         .workers = 2,
+         .models = 1,
+         .on_device = true,
+         .first = 2,
+         .step = 3,
+         .count = 20},
+        {.batch = 64, .workers = 2, .models = 1, .count = 50},
     };
     for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
         way w = ways[i];
-        w.batch = batch;
+        w.gpu_batch = gpu_batch;
         run(f, &w, got);
         expect_same(got, want, &w, w.on_device ? "prepared on the device" : "prepared on the host");
     }
@@ -418,8 +436,8 @@ static double logit_of(const vt_evaluate_record *r, int class)
     return NAN;
 }
 
-/* Another batch may run other kernels. Their logits differ by no more than `bound` of the largest,
- * and the answers only where the best two are closer than that. */
+/* Another number of pictures at a time may run other kernels. Their logits differ by no more than
+ * `bound` of the largest, and the answers only where the best two are closer than that. */
 static void compare_batches(const vt_evaluate_record *got, const vt_evaluate_record *want,
                             int batch, double bound)
 {
@@ -437,15 +455,16 @@ static void compare_batches(const vt_evaluate_record *got, const vt_evaluate_rec
     for (int i = 0; i < COUNT; i++) {
         if (got[i].top[0].index != want[i].top[0].index) {
             double gap = (double)want[i].top[0].logit - (double)want[i].top[1].logit;
-            print_message("  picture %d: class %d, with batch 64 %d, margin %.3g\n", i,
+            print_message("  picture %d: class %d, with 64 at a time %d, margin %.3g\n", i,
                           got[i].top[0].index, want[i].top[0].index, gap);
             other_answers++;
             assert_true(gap <= 2 * off);
         }
     }
-    print_message("batch %d against 64: %d of %d records have other bits, largest difference of a "
-                  "logit %.3g, smallest margin %.3g, %d other answers\n",
-                  batch, other_bits, COUNT, off, margin, other_answers);
+    print_message(
+        "%d at a time against 64: %d of %d records have other bits, largest difference of a "
+        "logit %.3g, smallest margin %.3g, %d other answers\n",
+        batch, other_bits, COUNT, off, margin, other_answers);
     assert_true(off <= bound * largest);
 }
 
@@ -464,8 +483,11 @@ static void check_network(const char *name, vt_dtype dtype, int side, double bou
             check_splits(&f, batches[b]);
         }
         run(&f,
-            &(way){
-                .batch = batches[b], .workers = 2, .models = 1, .on_device = true, .count = COUNT},
+            &(way){.gpu_batch = batches[b],
+                   .workers = 2,
+                   .models = 1,
+                   .on_device = true,
+                   .count = COUNT},
             records[b]);
         compare_batches(records[b], records[0], batches[b], bound);
     }
@@ -498,12 +520,13 @@ static void test_broken_pictures(void **state)
         skip();
         return;
     }
-    run(&f, &(way){.batch = 8, .workers = 1, .models = 1, .count = COUNT}, want);
+    run(&f, &(way){.batch = 8, .gpu_batch = 8, .workers = 1, .models = 1, .count = COUNT}, want);
     for (int i = 0; i < COUNT; i += 7) {
         want[i].status = VT_ERR_FORMAT;
     }
     for (int on_device = 0; on_device < 2; on_device++) {
-        const way w = {.batch = 8,
+        const way w = {.batch = 24,
+                       .gpu_batch = 8,
                        .workers = 3,
                        .models = 2,
                        .on_device = on_device == 1,

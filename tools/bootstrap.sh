@@ -9,7 +9,7 @@ needed="gcc libc6-dev libpng-dev libjpeg62-turbo-dev zlib1g-dev libjansson-dev l
 useful="" # without these some tests are skipped
 if [ "${1:-build}" = test ]; then
     needed="$needed libcmocka-dev g++"
-    useful="curl zip unzip valgrind gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
+    useful="busybox curl zip unzip valgrind gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 fi
 
 if ! command -v dpkg-query >/dev/null 2>&1 || ! command -v apt-get >/dev/null 2>&1; then

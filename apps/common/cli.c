@@ -240,6 +240,7 @@ int cli_open_context(cli_options *o, vt_context **context)
     s.device = o->device;
     s.threads = o->threads;
     s.isa = o->isa ? (vt_isa)choice(o->isa, isas) : VT_ISA_AUTO;
+    s.reproducible = o->reproducible;
     s.log = print_log;
     s.log_user = o;
     s.progress = on_progress;

@@ -20,6 +20,7 @@ typedef struct cli_options {
     int threads;
     int height, width; /* --size; 0: the model's own */
     bool golden, json, verbose;
+    bool reproducible;        /* see vt_context_settings; no option of its own */
     time_t started;           /* the step that is in progress */
     const char *weights_file; /* the one that cli_open_model took; NULL: none */
     char found[1024];         /* its name where --weights did not give it */

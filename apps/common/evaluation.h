@@ -49,6 +49,17 @@ void evaluation_print(const evaluation *e);
 /* Reads what evaluation_write_json wrote. The file is not trusted. */
 int evaluation_read(evaluation *e, const cli_options *options, const char *path);
 
+/* Whether both were run to the end over the same pictures in the same way, but for the settings
+ * `may_differ` (ends with NULL); else a message. Paths name the files. */
+int evaluation_check_same(const cli_options *options, const evaluation *first,
+                          const char *first_path, const evaluation *e, const char *path,
+                          const char *const *may_differ);
+
+/* Prints every picture whose answer is another one in `b`, with the leads, then a summary.
+ * CLI_FAILED also where an answer differs that led by more than rounding explains. */
+int evaluation_compare(const cli_options *options, const evaluation *a, const char *a_path,
+                       const evaluation *b, const char *b_path);
+
 /* All shards of one run, in any order, into one. `paths` name them in messages. */
 int evaluation_merge(evaluation *out, const cli_options *options, const evaluation *parts,
                      char *const *paths, int count);

@@ -128,47 +128,70 @@ int evaluation_read(evaluation *e, const cli_options *options, const char *path)
                 : cli_fail(options, "%s: is not a result of evaluate --json, or is damaged", path);
 }
 
-/* ---- merging --------------------------------------------------------------------------------- */
+/* ---- one run or several ---------------------------------------------------------------------- */
 
-/* The first setting that differs, or NULL. */
-static const char *difference(json_t *a, json_t *b)
+static bool among(const char *key, const char *const *list)
+{
+    while (*list && strcmp(key, *list) != 0) {
+        list++;
+    }
+    return *list != NULL;
+}
+
+/* The first setting that differs and must not, or NULL. */
+static const char *difference(json_t *a, json_t *b, const char *const *may_differ)
 {
     const char *key;
     json_t *value;
     json_object_foreach(a, key, value)
     {
-        if (!json_equal(value, json_object_get(b, key))) {
+        if (!among(key, may_differ) && !json_equal(value, json_object_get(b, key))) {
             return key;
         }
     }
     json_object_foreach(b, key, value)
     {
-        if (!json_object_get(a, key)) {
+        if (!among(key, may_differ) && !json_object_get(a, key)) {
             return key;
         }
     }
     return NULL;
 }
 
-static int check_part(const cli_options *options, const evaluation *parts, char *const *paths,
-                      int i)
+int evaluation_check_same(const cli_options *options, const evaluation *first,
+                          const char *first_path, const evaluation *e, const char *path,
+                          const char *const *may_differ)
 {
-    const evaluation *e = &parts[i], *first = &parts[0];
-    const char *key = difference(first->run, e->run);
+    const char *key = difference(first->run, e->run, may_differ);
     if (key) {
         char *here = json_dumps(json_object_get(e->run, key), JSON_ENCODE_ANY);
         char *there = json_dumps(json_object_get(first->run, key), JSON_ENCODE_ANY);
-        int result = cli_fail(options, "%s: %s is %s, in %s it is %s", paths[i], key,
-                              here ? here : "absent", paths[0], there ? there : "absent");
+        int result = cli_fail(options, "%s: %s is %s, in %s it is %s", path, key,
+                              here ? here : "absent", first_path, there ? there : "absent");
         free(here);
         free(there);
         return result;
     }
     if (!json_equal(first->class_names, e->class_names)) {
-        return cli_fail(options, "%s: the class names are not those of %s", paths[i], paths[0]);
+        return cli_fail(options, "%s: the class names are not those of %s", path, first_path);
     }
-    if (!e->complete) {
-        return cli_fail(options, "%s: was stopped before its end", paths[i]);
+    if (!first->complete || !e->complete) {
+        return cli_fail(options, "%s: was stopped before its end",
+                        first->complete ? path : first_path);
+    }
+    return CLI_OK;
+}
+
+/* ---- merging --------------------------------------------------------------------------------- */
+
+static int check_part(const cli_options *options, const evaluation *parts, char *const *paths,
+                      int i)
+{
+    static const char *const may_differ[] = {NULL};
+    const evaluation *e = &parts[i], *first = &parts[0];
+    int result = evaluation_check_same(options, first, paths[0], e, paths[i], may_differ);
+    if (result != CLI_OK) {
+        return result;
     }
     if (e->shards != first->shards) {
         return cli_fail(options, "%s: is a shard of %d, %s one of %d", paths[i], e->shards,

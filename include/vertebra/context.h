@@ -58,6 +58,10 @@ typedef struct vt_context_settings {
     void *log_user;
     vt_progress_fn progress; /* NULL: none */
     void *progress_user;
+    /* A GPU takes the library kernels that a rule names instead of those that were fastest when the
+     * shape was prepared (default false). Every process then computes the same bits on GPUs of one
+     * type with the same libraries, a few percent slower. On the CPU it is always so. */
+    bool reproducible;
 } vt_context_settings;
 
 vt_context_settings vt_context_settings_default(void);

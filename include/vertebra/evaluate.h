@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Evaluating a classifier on many pictures: threads load them, networks on one or more devices run
  * them in batches, and every picture gets one record. The records do not depend on timing, nor on
- * the number of threads or devices; on the CPU not even on the batch: same bits. GPUs of one type
- * choose kernels by the batch, and some of them by time: their last bits may differ. */
+ * the batch, the number of threads or that of devices of one type: same bits. On GPUs this asks for
+ * contexts that are `reproducible`. */
 #ifndef VERTEBRA_EVALUATE_H
 #define VERTEBRA_EVALUATE_H
 
@@ -12,7 +12,7 @@
 
 VT_BEGIN_DECLS
 
-enum { VT_EVALUATE_TOP = 5, VT_EVALUATE_BINS = 15 };
+enum { VT_EVALUATE_TOP = 5, VT_EVALUATE_BINS = 15, VT_EVALUATE_GPU_BATCH = 64 };
 
 /* ---- pictures -------------------------------------------------------------------------------- */
 
@@ -53,7 +53,10 @@ typedef struct vt_evaluate_record {
 } vt_evaluate_record;
 
 typedef struct vt_evaluate_settings {
-    int batch;   /* pictures per forward; 0 (default): 16 */
+    int batch; /* pictures that are loaded, and on the CPU run, together; 0 (default): 16 */
+    /* Pictures per forward on a GPU; 0 (default): VT_EVALUATE_GPU_BATCH. The last bits of the
+     * results depend on it. `batch` is rounded up to a multiple. */
+    int gpu_batch;
     int workers; /* threads that load pictures; 0 (default): one for each of the models */
     /* Only these classes compete, for sets that cover a part of a model's classes: `class_count`
      * indices, ascending. NULL (default): all. Labels must be among them. */
@@ -83,9 +86,10 @@ typedef struct vt_evaluate_times {
  * two. Batch k consists of pictures k * batch to (k + 1) * batch - 1 whatever happens; at most two
  * batches per model and one more are in host memory, which is pinned if there is a GPU. A batch
  * that GPUs are to prepare takes 27 bytes per pixel of the input and picture; of larger pictures
- * than that the worker resizes what is needed, to the same bits. On a GPU the last batch runs at
- * its full size too. `records` holds source->count records; `settings` and `times` may be NULL.
- * Errors: VT_ERR_ARGUMENT (no head, a label beyond the classes, sizes below 1), VT_ERR_UNSUPPORTED
+ * than that the worker resizes what is needed, to the same bits. A GPU always runs gpu_batch
+ * pictures, blank ones after the last. `records` holds source->count records; `settings` and
+ * `times` may be NULL. Errors: VT_ERR_ARGUMENT (no head, a label beyond the classes, sizes below
+ * 1), VT_ERR_UNSUPPORTED
  * (`preprocess` for a model that is not on a GPU), VT_ERR_CANCELLED (records made so far are
  * valid), VT_ERR_MEMORY, VT_ERR_LIMIT (a thread cannot be started), those of vt_session_forward. */
 vt_status vt_evaluate(const vt_model *const *models, int model_count,

@@ -164,6 +164,11 @@ bool vt_context_fuses(const vt_context *context)
     return context->settings.fuse;
 }
 
+bool vt_context_reproducible(const vt_context *context)
+{
+    return context->settings.reproducible;
+}
+
 const struct vt_family *vt_context_registered(const vt_context *context, size_t i)
 {
     return i < context->family_count ? context->families[i] : NULL;

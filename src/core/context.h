@@ -17,6 +17,7 @@ bool vt_progress(const vt_context *context, const char *what, uint64_t done, uin
 
 int vt_context_threads(const vt_context *context);
 bool vt_context_fuses(const vt_context *context);
+bool vt_context_reproducible(const vt_context *context);
 
 struct vt_family;
 /* Family i that was registered with this context, or NULL; and adding one (false: no memory). */

@@ -4,7 +4,8 @@
  * the plain kernel serves.
  *
  * Maps are NHWC and weights [out, ky, kx, in], as the library calls NHWC and KRSC; groups and any
- * padding are its own. Of what it proposes for a shape the fastest is kept, timed once per shape.
+ * padding are its own. Of what it proposes for a shape the fastest is kept, timed once per shape;
+ * where results must not depend on time, the first that fits.
  * Sums are f32, never TF32; nothing is taken that multiplies otherwise than by the matrix of
  * patches (Winograd's and Fourier's ways lose digits, and range in f16), that two runs may tell
  * apart, or that has to be compiled first. Bias and the ReLU behind it are part of the product,
@@ -512,7 +513,7 @@ static answer ask(const struct vt_cuda_dnn *dnn, const vt_plan_input *in, const 
     if (a.operations.bad) {
         return a;
     }
-    if (flops >= SHORT) {
+    if (flops >= SHORT && !in->reproducible) {
         trial_open(&t, in->dtype, s, d, c);
     }
     for (int i = 0; i < 4 && !a.plan; i++) {

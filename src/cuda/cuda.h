@@ -27,6 +27,8 @@ typedef struct vt_cuda_product {
     vt_dtype in, out;
     int epilogue; /* cublasLtEpilogue_t */
     bool residual;
+    bool timed; /* the fastest is looked for; else the library's first proposal is taken, which
+                 * depends on the type of GPU and the library alone */
 } vt_cuda_product;
 
 /* The library's descriptions of one product; `bias` may be NULL while a kernel is looked for. */
@@ -54,7 +56,7 @@ void vt_cuda_trial_close(vt_cuda_trial *t);
 /* Milliseconds since `begin` was recorded on the stream, waiting for what it has; < 0: failed. */
 float vt_cuda_trial_elapsed(const vt_cuda_trial *t);
 
-/* The fastest of the library's proposals for a product, timed on this GPU once per product. */
+/* Which of the library's proposals a product takes; timed on this GPU once per product. */
 vt_status vt_cuda_tune(const vt_cuda *cuda, const vt_cuda_product *product,
                        cublasLtMatmulAlgo_t *algo, vt_error *error);
 vt_status vt_cuda_tune_open(vt_cuda *cuda, vt_error *error);

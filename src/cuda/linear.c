@@ -94,6 +94,7 @@ static vt_status linear_choose(const vt_plan_input *in, const vt_record *r,
     *c = describe(in, r);
     *out = c;
     vt_cuda_product product = product_of(c, r->as.linear.bias.id > 0);
+    product.timed = !in->reproducible;
     vt_cuda_scope scope = vt_cuda_enter(in->backend);
     vt_status status = vt_cuda_tune(vt_cuda_of(in->backend), &product, &c->algo, error);
     vt_cuda_leave(scope);

@@ -119,6 +119,7 @@ double vt_cuda_peak(const vt_backend *backend, vt_dtype dtype, int threads)
     vt_cuda_product product = {
         .rows = side, .cols = side, .depth = side, .in = dtype, .out = dtype};
     product.epilogue = CUBLASLT_EPILOGUE_DEFAULT;
+    product.timed = true;
     vt_cuda_scope scope = vt_cuda_enter(backend);
     bench b;
     (void)threads;

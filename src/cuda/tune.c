@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which algorithm of cuBLASLt a product runs with. The library proposes several by heuristics;
  * their times differ for the thin products of vision networks, so each proposal is run a few times
- * on this GPU and the fastest is kept for every plan of the context. */
+ * on this GPU and the fastest is kept for every plan of the context. Where results must not depend
+ * on time, the first proposal is taken. */
 #include <pthread.h>
 
 #include "cuda/cuda.h"
@@ -208,16 +209,16 @@ static int propose(const vt_cuda *cuda, const vt_cuda_matmul *m, int most,
 }
 
 /* Without memory for a trial the first proposal is taken as it is. */
-static bool find_fastest(const vt_cuda *cuda, const vt_cuda_product *p, cublasLtMatmulAlgo_t *algo)
+static bool find_algo(const vt_cuda *cuda, const vt_cuda_product *p, cublasLtMatmulAlgo_t *algo)
 {
     vt_cuda_matmul m;
     vt_cuda_trial t = {0};
     operands o = operands_of(p);
     cublasLtMatmulHeuristicResult_t results[PROPOSALS];
     bool is_short = 2.0 * (double)p->rows * (double)p->cols * (double)p->depth < SHORT;
-    bool can_try = !is_short && vt_cuda_trial_open(&t, o.workspace);
+    bool can_try = p->timed && !is_short && vt_cuda_trial_open(&t, o.workspace);
     bool good = vt_cuda_matmul_make(&m, p, can_try ? t.block + o.bias : NULL);
-    int found = good ? propose(cuda, &m, is_short ? 1 : PROPOSALS, results) : 0;
+    int found = good ? propose(cuda, &m, can_try ? PROPOSALS : 1, results) : 0;
     float best = -1.0f;
     if (found > 0) {
         *algo = results[0].algo;
@@ -239,7 +240,8 @@ static bool find_fastest(const vt_cuda *cuda, const vt_cuda_product *p, cublasLt
 static bool same(const vt_cuda_product *a, const vt_cuda_product *b)
 {
     return a->rows == b->rows && a->cols == b->cols && a->depth == b->depth && a->in == b->in &&
-           a->out == b->out && a->epilogue == b->epilogue && a->residual == b->residual;
+           a->out == b->out && a->epilogue == b->epilogue && a->residual == b->residual &&
+           a->timed == b->timed;
 }
 
 vt_status vt_cuda_tune(const vt_cuda *cuda, const vt_cuda_product *product,
@@ -254,7 +256,7 @@ vt_status vt_cuda_tune(const vt_cuda *cuda, const vt_cuda_product *product,
             *algo = t->items[i].algo;
         }
     }
-    bool good = known || find_fastest(cuda, product, algo);
+    bool good = known || find_algo(cuda, product, algo);
     if (good && !known &&
         vt_array_reserve(cuda->allocator, (void **)&t->items, &t->capacity, t->count,
                          sizeof *t->items)) {

@@ -51,6 +51,7 @@ typedef struct vt_plan_input {
     const vt_weight_shape *weights;
     vt_dtype dtype; /* of the model's matrices */
     int threads;
+    bool reproducible; /* what is chosen must not depend on time */
 } vt_plan_input;
 
 typedef struct vt_impl {

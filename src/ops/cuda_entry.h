@@ -6,8 +6,8 @@
 
 #include "ops/backend.h"
 
-#define VT_CUDA_OPEN      vt_cuda_open_3
-#define VT_CUDA_OPEN_NAME "vt_cuda_open_3"
+#define VT_CUDA_OPEN      vt_cuda_open_4
+#define VT_CUDA_OPEN_NAME "vt_cuda_open_4"
 
 typedef vt_status vt_cuda_open_fn(const vt_backend **backend, int index,
                                   const vt_allocator *allocator, vt_error *error);

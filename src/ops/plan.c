@@ -229,8 +229,12 @@ vt_status vt_plan_make(vt_plan *plan, vt_context *context, vt_program *program,
         vt_program_rewrite(&plan->program, VT_ALL_REWRITES);
     }
     choose_dtypes(&plan->program, dtype, vt_context_backend(context)->half_maps);
-    vt_plan_input in = {vt_context_backend(context), &plan->program, weights, dtype,
-                        vt_context_threads(context)};
+    vt_plan_input in = {.backend = vt_context_backend(context),
+                        .program = &plan->program,
+                        .weights = weights,
+                        .dtype = dtype,
+                        .threads = vt_context_threads(context),
+                        .reproducible = vt_context_reproducible(context)};
     if (vt_context_fuses(context)) {
         vt_program_fuse(&plan->program, &in);
     }

@@ -12,8 +12,9 @@
  * picture of 224 x 224, which PCIe carries at 80,000 a second, and smaller types would cost the
  * workers a conversion. One network runs at a time, so that the time of each is its own.
  *
- * A device also runs every batch at its full size, the last one too: it may have other kernels for
- * fewer pictures, and then a picture's logits would depend on how many there are. */
+ * A device has other kernels for other numbers of pictures, whose last bits may differ. So it
+ * always runs the same number at a time, also where a batch has more or the last one fewer; a
+ * picture's logits then depend neither on the batch nor on how many there are. */
 #include "vertebra/evaluate.h"
 
 #include <errno.h>
@@ -29,7 +30,13 @@
 #include "model/session.h"
 #include "tasks/score.h"
 
-enum { DEFAULT_BATCH = 16, MAX_WORKERS = 256, MAX_MODELS = 64, REPORT_MS = 100 };
+enum {
+    DEFAULT_BATCH = 16,
+    MAX_BATCH = 1 << 20,
+    MAX_WORKERS = 256,
+    MAX_MODELS = 64,
+    REPORT_MS = 100
+};
 enum { LOADED = -1 }; /* a record's `found` between loading and judging */
 
 typedef struct slot {
@@ -221,21 +228,20 @@ static bool has_device(const vt_model *model)
     return vt_context_backend(model->context)->device != NULL;
 }
 
-/* The first `n` pictures of a slot become the session's input. */
-static vt_status bring(consumer *c, const slot *s, int64_t n, vt_error *error)
+/* `n` pictures of a slot become the session's input. */
+static vt_status bring(consumer *c, uint8_t *pictures, int64_t n, vt_error *error)
 {
     const pipeline *p = c->p;
-    const int64_t h = p->source->height, w = p->source->width, whole = p->settings.batch;
+    const int64_t h = p->source->height, w = p->source->width, whole = p->settings.gpu_batch;
     if (p->packer) {
-        const vt_packed_batch batch = {&p->packing, s->pictures, n};
+        const vt_packed_batch batch = {&p->packing, pictures, n};
         return vt_session_bring_packed(c->session, &batch, whole, h, w, error);
     }
     if (has_device(c->model)) {
-        memset(s->pictures + (size_t)n * p->picture_bytes, 0,
-               (size_t)(whole - n) * p->picture_bytes);
+        memset(pictures + (size_t)n * p->picture_bytes, 0, (size_t)(whole - n) * p->picture_bytes);
         n = whole;
     }
-    vt_tensor in = vt_tensor_nchw(s->pictures, VT_F32, n, 3, h, w);
+    vt_tensor in = vt_tensor_nchw(pictures, VT_F32, n, 3, h, w);
     return vt_session_bring(c->session, &in, error);
 }
 
@@ -259,17 +265,21 @@ static void release(pipeline *p, slot *s)
     pthread_mutex_unlock(&p->lock);
 }
 
-/* One forward and the records of its pictures. Where no picture could be loaded there is nothing to
- * run. */
-static vt_status run_batch(consumer *c, slot *s, vt_error *error)
+/* One forward of the slot's pictures from `at` on and the records of these. Where none could be
+ * loaded there is nothing to run. The slot is free once its last pictures are brought. */
+static vt_status run_part(consumer *c, slot *s, int64_t at, int64_t n, bool is_last,
+                          vt_error *error)
 {
     pipeline *p = c->p;
-    int64_t first = s->batch * p->settings.batch, n = batch_size(p, s->batch), good = 0;
+    int64_t first = s->batch * p->settings.batch + at, good = 0;
     for (int64_t i = 0; i < n; i++) {
         good += p->records[first + i].found == LOADED;
     }
-    vt_status status = good ? bring(c, s, n, error) : VT_OK;
-    release(p, s);
+    vt_status status =
+        good ? bring(c, s->pictures + (size_t)at * p->picture_bytes, n, error) : VT_OK;
+    if (is_last) {
+        release(p, s);
+    }
     if (status == VT_OK && good) {
         vt_tensor logits;
         double seconds = 0;
@@ -290,6 +300,19 @@ static vt_status run_batch(consumer *c, slot *s, vt_error *error)
     return status;
 }
 
+/* A device takes its own number of pictures at a time, the processor all. */
+static vt_status run_batch(consumer *c, slot *s, vt_error *error)
+{
+    const int64_t n = batch_size(c->p, s->batch);
+    const int64_t most = has_device(c->model) ? c->p->settings.gpu_batch : n;
+    vt_status status = VT_OK;
+    for (int64_t at = 0; at < n && status == VT_OK; at += most) {
+        const bool is_last = n - at <= most;
+        status = run_part(c, s, at, is_last ? n - at : most, is_last, error);
+    }
+    return status;
+}
+
 /* The first forward of a session on a device loads kernels, times products and records a graph,
  * which is no part of the pictures' time. The first slot is still blank. */
 static vt_status warm_up(consumer *c, vt_error *error)
@@ -298,7 +321,7 @@ static vt_status warm_up(consumer *c, vt_error *error)
     double unused;
     vt_status status = VT_OK;
     if (has_device(c->model)) {
-        status = bring(c, &p->slots[0], p->settings.batch, error);
+        status = bring(c, p->slots[0].pictures, p->settings.gpu_batch, error);
         status = status == VT_OK ? compute(c, &unused, error) : status;
     }
     pthread_mutex_lock(&p->lock);
@@ -420,11 +443,14 @@ static vt_status check(const pipeline *p, vt_error *error)
         return vt_error_set(error, VT_ERR_ARGUMENT, "evaluate: %lld pictures of %d x %d",
                             (long long)s->count, s->width, s->height);
     }
-    if (p->settings.batch < 1 || p->settings.workers < 1 || p->settings.workers > MAX_WORKERS ||
-        (p->settings.classes && p->settings.class_count < 1)) {
-        return vt_error_set(
-            error, VT_ERR_ARGUMENT, "evaluate: batch %d, %d workers (at most %d), %d classes",
-            p->settings.batch, p->settings.workers, MAX_WORKERS, p->settings.class_count);
+    if (p->settings.batch < 1 || p->settings.batch > MAX_BATCH || p->settings.gpu_batch < 1 ||
+        p->settings.gpu_batch > MAX_BATCH || p->settings.workers < 1 ||
+        p->settings.workers > MAX_WORKERS || (p->settings.classes && p->settings.class_count < 1)) {
+        return vt_error_set(error, VT_ERR_ARGUMENT,
+                            "evaluate: batch %d, on a GPU %d (at most %d), %d workers (at most "
+                            "%d), %d classes",
+                            p->settings.batch, p->settings.gpu_batch, MAX_BATCH,
+                            p->settings.workers, MAX_WORKERS, p->settings.class_count);
     }
     vt_status status = s->preprocess ? check_preprocess(p, error) : VT_OK;
     return status == VT_OK ? check_labels(p, error) : status;
@@ -637,6 +663,10 @@ static void find_devices(pipeline *p)
         p->consumer_count += device ? 2 : 1;
         p->device = device ? vt_context_backend(p->models[i]->context) : p->device;
     }
+    if (p->device) { /* whole runs of the device */
+        p->settings.batch =
+            (int)vt_div_up(p->settings.batch, p->settings.gpu_batch) * p->settings.gpu_batch;
+    }
 }
 
 vt_status vt_evaluate(const vt_model *const *models, int model_count,
@@ -655,13 +685,14 @@ vt_status vt_evaluate(const vt_model *const *models, int model_count,
                   .slot_count = 2 * model_count + 1};
     p.settings = settings ? *settings : (vt_evaluate_settings){0};
     p.settings.batch = p.settings.batch ? p.settings.batch : DEFAULT_BATCH;
+    p.settings.gpu_batch = p.settings.gpu_batch ? p.settings.gpu_batch : VT_EVALUATE_GPU_BATCH;
     p.settings.workers = p.settings.workers ? p.settings.workers : model_count;
     vt_status status = check(&p, error);
     if (status != VT_OK) {
         return status;
     }
-    p.batches = vt_div_up(source->count, p.settings.batch);
     find_devices(&p);
+    p.batches = vt_div_up(source->count, p.settings.batch);
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);

@@ -18,17 +18,15 @@ int vt_score_column(int label, const int *classes, int count)
     return low < count && classes[low] == label ? low : -1;
 }
 
-/* rank and loss of column `target` of finite logits whose largest is `best` */
+/* rank and loss of column `target` of finite logits; `total` is that of vt_score_top */
 static void score_label(vt_evaluate_record *record, const float *logits, int count, int target,
-                        float best)
+                        double total)
 {
-    double total = 0;
     record->rank = 0;
     for (int i = 0; i < count; i++) {
         record->rank += logits[i] > logits[target] || (logits[i] == logits[target] && i < target);
-        total += exp((double)logits[i] - (double)best);
     }
-    record->loss = log(total) - ((double)logits[target] - (double)best);
+    record->loss = log(total) - ((double)logits[target] - (double)record->top[0].logit);
 }
 
 vt_status vt_score(vt_evaluate_record *record, const float *logits, int class_count,
@@ -39,8 +37,9 @@ vt_status vt_score(vt_evaluate_record *record, const float *logits, int class_co
         row[i] = logits[chosen[i]];
     }
     const float *values = chosen ? row : logits;
+    double total;
     vt_status status =
-        vt_classify_top(values, count, VT_EVALUATE_TOP, record->top, &record->found, error);
+        vt_score_top(values, count, VT_EVALUATE_TOP, record->top, &record->found, &total, error);
     if (status != VT_OK) {
         return status;
     }
@@ -48,7 +47,7 @@ vt_status vt_score(vt_evaluate_record *record, const float *logits, int class_co
     record->loss = 0;
     if (record->label >= 0) {
         int target = chosen ? vt_score_column(record->label, chosen, count) : record->label;
-        score_label(record, values, count, target, record->top[0].logit);
+        score_label(record, values, count, target, total);
     }
     for (int k = 0; chosen && k < record->found; k++) {
         record->top[k].index = chosen[record->top[k].index];

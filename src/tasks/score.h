@@ -5,6 +5,10 @@
 
 #include "vertebra/evaluate.h"
 
+/* vt_classify_top, and *total = sum_i exp(logit_i - the largest), of which a loss is made. */
+vt_status vt_score_top(const float *logits, int classes, int count, vt_class_score *out, int *found,
+                       double *total, vt_error *error);
+
 /* Where class `label` stands among `count` ascending class indices; -1: it does not. */
 int vt_score_column(int label, const int *classes, int count);
 

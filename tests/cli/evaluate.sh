@@ -42,6 +42,7 @@ misused '--preprocess tpu' '--preprocess tpu: want cpu or gpu' "$evaluate" --pre
 misused '--preprocess gpu without a GPU' "--preprocess gpu wants --device cuda, not 'cpu'" \
     "$evaluate" $golden --preprocess gpu val
 misused '--merge alone' 'give the JSON files' "$evaluate" --merge
+misused '--compare with one file' 'give two JSON files' "$evaluate" --compare all.json
 fails '--shard auto outside a cluster' 'no variables of a Slurm array or of MPI' \
     env -u SLURM_ARRAY_TASK_ID -u SLURM_PROCID "$evaluate" --shard auto val
 fails 'no such folder' 'nowhere: No such file' "$evaluate" $golden nowhere
@@ -135,6 +136,58 @@ works 'an array of MPI jobs' '^shard +4 of 6;' env SLURM_ARRAY_TASK_ID=1 SLURM_A
     SLURM_ARRAY_TASK_COUNT=3 PMI_RANK=1 PMI_SIZE=2 "$evaluate" $golden --shard auto val
 fails 'an array with gaps' 'task 8 of 3' env SLURM_ARRAY_TASK_ID=7 SLURM_ARRAY_TASK_MIN=0 \
     SLURM_ARRAY_TASK_COUNT=3 "$evaluate" $golden --shard auto val
+
+# ---- comparing -----------------------------------------------------------------------------------
+works 'compare: one run twice' '^same bits +6 records$' "$evaluate" --compare all.json one.json
+holds 'compare: no difference' grep -qE '^other answers +0; .*' out
+works 'another type' '^top-1' "$evaluate" $golden --dtype bf16 --json bf16.json val
+works 'compare: types' '^logits +differ by 0[.]' "$evaluate" --compare all.json bf16.json
+is 'compare: several with the first' "$("$evaluate" --compare all.json one.json bf16.json |
+    grep -c '^same bits')" 2
+fails 'compare: other pictures' 'limit.json: pictures is 2, in all.json it is 6' sh -c \
+    '"$0" $1 --limit 2 --json limit.json val >/dev/null && exec "$0" --compare all.json limit.json' \
+    "$evaluate" "$golden"
+fails 'compare: a shard with all' '1.json: is shard 1 of 4 with 2 pictures, all.json shard 1 of 1' \
+    "$evaluate" --compare all.json 1.json
+fails 'compare: no such file' 'nowhere.json: ' "$evaluate" --compare all.json nowhere.json
+# answers NAME DTYPE BEST LEAD: a run of two pictures of class 0, the second broken. Its answer to
+# the first is class BEST, whose logit 10 leads by LEAD.
+answers() {
+    cat >"$1.json" <<JSON
+{"format": "vertebra evaluation 1", "complete": true, "shard": [1, 1], "about": {},
+ "result": {"pictures": 1, "broken": 1, "top1": $((1 - $3)), "top5": 1},
+ "run": {"pictures": 2, "dtype": "$2"}, "class_names": ["cat", "dog"],
+ "records": [[0, "cat/0.png", 0, $3, 0.7, [[$3, 10.0, 0.5], [$((1 - $3)), $(
+        awk -v lead="$4" 'BEGIN { printf "%.9g", 10 - lead }'), 0.4]]],
+  [1, "cat/1.png", 0, "damaged"]]}
+JSON
+}
+# the bounds are 0.0001, 0.1 and 0.4
+answers a f32 0 0.00009
+answers b f32 1 0.00009
+works 'compare: an answer lost to rounding' \
+    '^cat/0.png: 0 cat, ahead by [0-9.]+e-05; 1 dog, ahead by [0-9.]+e-05$' \
+    "$evaluate" --compare a.json b.json
+holds 'compare: how many, and the bound' grep -qE \
+    '^other answers +1; a lead of 0[.]0001 may be lost to rounding, the smallest is 8' out
+holds 'compare: what is broken in both is the same' grep -qE '^same bits +1 records$' out
+answers b f32 1 0.00011
+check 'compare: an answer with a lead' 1 'b.json: 1 answers differ from a.json by more than rounding' \
+    '^cat/0.png: .*; more than rounding$' "$evaluate" --compare a.json b.json
+check 'compare: the other way round' 1 'a.json: 1 answers' '.*' "$evaluate" --compare b.json a.json
+answers b f16 1 0.09
+works 'compare: f32 and f16' '^other answers +1; a lead of 0[.]1 ' "$evaluate" --compare a.json b.json
+answers b f16 1 0.11
+check 'compare: f16 with a lead' 1 '1 answers' '.*' "$evaluate" --compare a.json b.json
+answers b bf16 1 0.39
+works 'compare: f32 and bf16' '^other answers +1; a lead of 0[.]4 ' "$evaluate" --compare b.json a.json
+sed 's/\[1, "cat.*/[1, "cat\/1.png", 0, 0, 0.7, [[0, 10.0, 0.5]]]]}/; s/"broken": 1/"broken": 0/
+    s/"pictures": 1/"pictures": 2/; s/"top1": 1, "top5": 1/"top1": 2, "top5": 2/' a.json >b.json
+check 'compare: broken in one' 1 '1 answers differ' '^cat/1.png: broken in a.json alone$' \
+    "$evaluate" --compare a.json b.json
+sed 's/"dtype": "f32"/"dtype": "f32", "model": "other"/' a.json >b.json
+fails 'compare: another model' 'b.json: model is "other", in a.json it is absent' \
+    "$evaluate" --compare a.json b.json
 
 # ---- classes -------------------------------------------------------------------------------------
 # labels OPTION...: the labels of the pictures of `classes`

@@ -16,10 +16,10 @@ table() {
     mkdir -p weights
     printf 'label\tanswer\tlogit\tlead\n3\t3\t2.5\t1.5\n1\t%s\t2.0\t%s\n' "$1" "$2" >weights/net.tsv
 }
-# result LABEL LOGIT: ours, which answer 3 and 1
+# result LABEL LOGIT [DTYPE]: ours, which answer 3 and 1
 result() {
     cat >net.json <<JSON
-{"complete": true, "records": [
+{"complete": true, "run": {"dtype": "${3:-f32}"}, "records": [
   [0, "3/0.png", 3, 0, 0.1, [[3, 2.5, 0.8], [1, 1.0, 0.1]]],
   [1, "$1/1.png", $1, 0, 0.1, [[1, $2, 0.8], [2, 1.75, 0.1]]]]}
 JSON
@@ -39,6 +39,11 @@ works 'an answer lost to rounding' '^net: 1/1[.]png: ours 1, .* 2, which led by 
 works 'both accuracies' '^net +2 +100[.]00 % +50[.]00 % +1 ' $compare
 table 2 0.25
 check 'another answer' 1 '^1 answers differ by more than rounding$' '^net +2 .* 1 ' $compare
+result 1 2.0 f16
+table 2 0.02
+works 'a lead that f16 explains' 'which led by 0[.]020000$' $compare
+table 2 0.03
+check 'a lead that f16 does not explain' 1 '^1 answers differ' '.*' $compare
 result 2 2.0
 check 'another label' 1 '^2/1[.]png: its label is 2, in net[.]tsv 1$' '' $compare
 sed -i 's/"complete": true/"complete": false/' net.json

@@ -157,6 +157,75 @@ cat "$shipped" "$png" >"$(file known).part"
 works 'a part that is too long' known "$fetch" $nano.known
 same 'is loaded anew' "$(file known)" "$shipped"
 
+# ---- fetch: from a server ------------------------------------------------------------------------
+# server: starts one for the folder `web` and sets $address; fails where there is none
+server() {
+    busybox --list 2>/dev/null | grep -qx httpd || return 1
+    port=$((20000 + $$ % 20000))
+    for port in $port $((port + 1)) $((port + 2)); do
+        timeout 120 busybox httpd -f -p 127.0.0.1:$port -h web >httpd.log 2>&1 &
+        server=$!
+        address=http://127.0.0.1:$port
+        for wait in 1 2 3 4 5 6 7 8 9 10; do
+            kill -0 $server 2>/dev/null || break # somebody has that port
+            curl -sf -o /dev/null "$address/page.pth" && return 0
+            sleep 0.5
+        done
+    done
+    return 1
+}
+if server; then
+    mkdir web/cgi-bin
+    printf '#!/bin/sh\nprintf "Status: 302 Found\\r\\nLocation: /w.safetensors\\r\\n\\r\\n"\n' \
+        >web/cgi-bin/moved
+    printf '#!/bin/sh\nprintf "Status: 302 Found\\r\\nLocation: /cgi-bin/round\\r\\n\\r\\n"\n' \
+        >web/cgi-bin/round
+    printf '#!/bin/sh\nprintf "Content-Length: %s\\r\\n\\r\\n"\ncat ../w.safetensors\n' "$bytes" \
+        >web/cgi-bin/whole
+    chmod +x web/cgi-bin/*
+    {
+        head -n 1 "$manifest"
+        row served "$address/w.safetensors" "$bytes" "$digest"
+        row moved "$address/cgi-bin/moved" "$bytes" "$digest"
+        row round "$address/cgi-bin/round" "$bytes" "$digest"
+        row whole "$address/cgi-bin/whole" "$bytes" "$digest"
+        row missing "$address/nowhere" "$bytes" "$digest"
+        row other "$address/w.safetensors" "$bytes" "$(echo "$digest" | tr 0-9 1-90)"
+        row longer "$address/w.safetensors" $((bytes + 1)) -
+        row login "$address/page.pth" - -
+    } >served.tsv
+    VERTEBRA_MANIFEST=$tmp/served.tsv
+    rm -rf "$cache" && mkdir -p "$cache"
+    works 'a server' "^$(file served)$" "$fetch" $nano.served
+    same 'a server: the file' "$(file served)" "$shipped"
+    rm "$(file served)"*
+    is 'it can go on' \
+        "$(curl -s -o ranged -w '%{http_code}' -r 10-19 "$address/w.safetensors") $(wc -c <ranged)" '206 10'
+    head -c 1000000 "$shipped" >"$(file served).part"
+    works 'a server that goes on' served "$fetch" $nano.served
+    same 'a server that goes on: the file' "$(file served)" "$shipped"
+    rm "$(file served)"*
+    head -c 1000000 /dev/zero >"$(file served).part"
+    works 'the beginning of another file, from a server' served "$fetch" $nano.served
+    same 'it is thrown away' "$(file served)" "$shipped"
+    head -c 1000000 "$shipped" >"$(file whole).part"
+    works 'a server that always sends all' whole "$fetch" $nano.whole
+    same 'a server that always sends all: the file' "$(file whole)" "$shipped"
+    works 'a server that sends elsewhere' moved "$fetch" $nano.moved
+    same 'a server that sends elsewhere: the file' "$(file moved)" "$shipped"
+    fails 'a server that sends round' 'from one address to the next' "$fetch" $nano.round
+    fails 'a server without the file' 'not there any more \(HTTP 404\)' "$fetch" $nano.missing
+    fails 'a server with another file' 'its SHA-256 is .* thrown away' "$fetch" $nano.other
+    fails 'a server with a shorter file' 'has .* bytes instead of .* thrown away' "$fetch" $nano.longer
+    fails 'a server with a page' 'it is a web page, not weights' "$fetch" $nano.login
+    is 'failures leave nothing' "$(ls "$cache" | grep -E 'round|missing|other|longer|login' || true)" ''
+    kill $server
+    wait $server 2>/dev/null || :
+    VERTEBRA_MANIFEST=$tmp/list.tsv
+else
+    skip 'a server' 'busybox is not installed, or has no httpd'
+fi
+
 # A stand-in for curl: each call takes the next line of the file `plan`: HTTP CODE BYTES, meaning
 # that so many bytes are appended before it ends so.
 mkdir bin

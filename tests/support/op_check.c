@@ -154,7 +154,11 @@ int64_t op_count(const op_case *c)
 
 static vt_plan_input plan_input(const op_case *c, const op_where *where)
 {
-    return (vt_plan_input){where->backend, &c->program, c->shapes, where->dtype, where->threads};
+    return (vt_plan_input){.backend = where->backend,
+                           .program = &c->program,
+                           .weights = c->shapes,
+                           .dtype = where->dtype,
+                           .threads = where->threads};
 }
 
 int op_accepting(const op_case *c, const op_where *where, const vt_impl *impls[OP_MAX_IMPLS])
