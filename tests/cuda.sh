@@ -21,8 +21,8 @@ build)
         CUDA_ARCHS="${CUDA_ARCHS:-90a}" NVCCFLAGS="${NVCCFLAGS:-}" "$VERTEBRA_CUDA" \
         "$folder/cuda_kernels" &&
         exec make -j"$(nproc)" --no-print-directory apps build/release/tests/test_cuda \
-            build/release/tests/test_cuda_evaluate build/release/tests/test_cuda_ops \
-            build/release/tests/test_cuda_stream
+            build/release/tests/test_cuda_evaluate build/release/tests/test_cuda_models \
+            build/release/tests/test_cuda_ops build/release/tests/test_cuda_stream
     exit 1
     ;;
 kernels) message=$("$folder/cuda_kernels" --check-only 2>&1) ;;

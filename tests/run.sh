@@ -62,7 +62,7 @@ for step in $steps; do
     cuda)
         run cuda-emulation sh tests/cuda_emulation.sh
         run cuda-build sh tests/cuda.sh build
-        for part in f32 bf16 f16 kernels test_cuda test_cuda_evaluate \
+        for part in f32 bf16 f16 kernels test_cuda test_cuda_evaluate test_cuda_models \
             test_cuda_ops test_cuda_stream; do
             run "cuda-$part" sh tests/cuda.sh "$part"
         done

@@ -17,6 +17,7 @@
 
 #include "support/gpu.h"
 #include "support/gpu_model.h"
+#include "support/model_compare.h"
 #include "vertebra_cuda.h"
 
 #define V2 "swinv2_tiny_window8_256"
@@ -35,10 +36,7 @@ static double difference(const vt_tensor *got, const vt_tensor *want)
     return off / largest;
 }
 
-static const struct {
-    vt_dtype dtype;
-    double bound; /* of max |value|, see docs/testing.md */
-} types[] = {{VT_F32, 1e-5}, {VT_BF16, 4e-2}, {VT_F16, 1e-2}};
+static const vt_dtype types[] = {VT_F32, VT_BF16, VT_F16};
 
 static void compare_sizes(const char *model, vt_window_rule rule, bool fuse, const int (*sizes)[2],
                           int count)
@@ -52,18 +50,17 @@ static void compare_sizes(const char *model, vt_window_rule rule, bool fuse, con
     vt_model *want_model = gpu_golden(cpu, model, VT_F32, rule);
     vt_session *want = gpu_session(want_model);
     for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
-        vt_model *got_model = gpu_golden(gpu, model, types[t].dtype, rule);
+        vt_model *got_model = gpu_golden(gpu, model, types[t], rule);
         vt_session *got = gpu_session(got_model);
         for (int i = 0; i < count; i++) {
             gpu_run(want, 2, sizes[i][0], sizes[i][1]);
             gpu_run(got, 2, sizes[i][0], sizes[i][1]);
             for (int k = 0; k < OUTPUTS; k++) {
                 vt_tensor a = gpu_output(got, gpu_outputs[k]), b = gpu_output(want, gpu_outputs[k]);
-                double off = difference(&a, &b);
-                if (off > types[t].bound) {
+                double off = difference(&a, &b), bound = tolerance_network(types[t]);
+                if (off > bound) {
                     fail_msg("%s %dx%d %s %s: off by %.2e, bound %.0e", model, sizes[i][0],
-                             sizes[i][1], vt_dtype_name(types[t].dtype), gpu_outputs[k], off,
-                             types[t].bound);
+                             sizes[i][1], vt_dtype_name(types[t]), gpu_outputs[k], off, bound);
                 }
             }
         }

@@ -28,12 +28,6 @@ static bool is_emulated(void)
     return getenv("VT_TEST_DEVICE") != NULL;
 }
 
-static const char *device_name(void)
-{
-    const char *name = getenv("VT_TEST_DEVICE");
-    return name ? name : "cuda";
-}
-
 /* Numbers of the picture's own, the same on every machine; extremes are frequent. */
 static void fill_pixels(uint8_t *bytes, size_t size, uint32_t seed)
 {
@@ -205,7 +199,7 @@ static void test_inputs(void **state)
     const vt_backend *backend;
     void *stream;
     vt_error error = {0};
-    vt_status status = vt_backend_cuda(&backend, device_name(), &plain_allocator, &error);
+    vt_status status = vt_backend_cuda(&backend, gpu_device(), &plain_allocator, &error);
     if (status != VT_OK) {
         assert_true(status == VT_ERR_UNSUPPORTED || status == VT_ERR_DEVICE);
         print_message("%s\n", error.message);
@@ -294,7 +288,7 @@ static bool open_models(fixture *f, const char *name, vt_dtype dtype, int side)
         vt_context_settings settings = vt_context_settings_default();
         vt_model_settings model = vt_model_settings_default();
         vt_error error = {0};
-        settings.device = device_name();
+        settings.device = gpu_device();
         settings.reproducible = true;
         if (vt_context_create(&f->contexts[i], &settings, &error) != VT_OK) {
             assert_true(error.status == VT_ERR_UNSUPPORTED || error.status == VT_ERR_DEVICE);

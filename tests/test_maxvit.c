@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* MaxViT against timm (tests/fixtures/maxvit/logits.json): networks built for several image sizes,
  * odd pictures, position tables of other windows; which sizes are taken; parameters; names. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -13,7 +14,7 @@
 
 #include "support/model_compare.h"
 #include "support/model_fixture.h"
-#include "support/model_writer.h"
+#include "support/model_naming.h"
 
 #define TINY "maxvit_tiny_tf_224"
 
@@ -41,13 +42,10 @@ static int at(const json_t *k, const char *key, size_t i)
 }
 
 /* The stored parameters of a golden network built for that image, written to `path`. */
-static model_writer save_golden(vt_context *context, int height, int width)
+static model_writer save_golden(int height, int width)
 {
-    model_writer w = {0};
-    vt_model *model = golden_model(context, TINY, VT_WINDOW_AUTO, height, width);
-    writer_add_golden(&w, model);
+    model_writer w = naming_canonical_for(TINY, height, width);
     writer_save(&w, path, NULL);
-    vt_model_destroy(&model);
     return w;
 }
 
@@ -62,54 +60,25 @@ static vt_model *load(vt_context *context, int height, int width)
     return model;
 }
 
-/* The network of a case: golden, or read from a file with tables of another window. */
-static vt_model *network_of(vt_context *context, const json_t *k)
+/* Sanitized, the smallest network only. */
+static double cost(const json_t *k)
 {
-    int height = at(k, "built", 0), width = at(k, "built", 1);
-    if (json_is_null(fixture_member(k, "tables"))) {
-        return golden_model(context, fixture_text(k, "model"), VT_WINDOW_AUTO, height, width);
-    }
-    model_writer w = save_golden(context, at(k, "tables", 0), at(k, "tables", 1));
-    writer_clear(&w);
-    return load(context, height, width);
-}
-
-/* Cases of at most `pixels` pixels in all. */
-static int check_cases(const char *device, double pixels)
-{
-    vt_context *context = test_context(device);
-    const json_t *k;
-    size_t i;
-    int done = 0;
-    json_array_foreach(fixture_member(fixtures, "cases"), i, k)
-    {
-        char what[160];
-        if (fixture_number(k, "h") * fixture_number(k, "w") * fixture_number(k, "batch") > pixels ||
-            (!test_slow_ones() && strcmp(fixture_text(k, "model"), TINY))) {
-            continue;
-        }
-        snprintf(what, sizeof what, "case %zu, %s built for %dx%d on %s", i,
-                 fixture_text(k, "model"), at(k, "built", 0), at(k, "built", 1), device);
-        vt_model *model = network_of(context, k);
-        fixture_check(model, k, what);
-        vt_model_destroy(&model);
-        done++;
-    }
-    vt_context_destroy(&context);
-    return done;
+    bool wanted = test_slow_ones() || strcmp(fixture_text(k, "model"), TINY) == 0;
+    return wanted ? fixture_pixels(k) : INFINITY;
 }
 
 static void test_fixtures_cpu(void **state)
 {
     (void)state;
-    int done = check_cases("cpu", test_slow_ones() ? 1e9 : 3e4);
+    int done = fixture_check_some(fixtures, "cpu", cost, test_slow_ones() ? 1e9 : 3e4);
     assert_int_equal(done, test_slow_ones() ? 10 : 4);
 }
 
 static void test_fixtures_ref(void **state)
 {
     (void)state;
-    assert_int_equal(check_cases("ref", test_slow_ones() ? 1.3e4 : 7e3), test_slow_ones() ? 4 : 1);
+    int done = fixture_check_some(fixtures, "ref", cost, test_slow_ones() ? 1.3e4 : 7e3);
+    assert_int_equal(done, test_slow_ones() ? 4 : 1);
 }
 
 /* ---- sizes ----------------------------------------------------------------------------------- */
@@ -183,7 +152,7 @@ static void test_file(void **state)
     vt_context *context = test_context("cpu");
     vt_error error = {0};
     vt_model *want = golden_model(context, TINY, VT_WINDOW_AUTO, 64, 64), *bad = NULL;
-    model_writer w = save_golden(context, 64, 64);
+    model_writer w = save_golden(64, 64);
     writer_add(&w, "stem.norm1.num_batches_tracked", 1, (int64_t[]){1}, calloc(1, sizeof(float)));
     writer_save(&w, path, NULL);
     vt_model *got = load(context, 64, 64);
@@ -214,7 +183,7 @@ static void test_even_table(void **state)
     vt_context *context = test_context("ref");
     vt_error error = {0};
     vt_model *model = NULL;
-    model_writer w = save_golden(context, 64, 64);
+    model_writer w = save_golden(64, 64);
     const char *key = "stages.1.blocks.0.attn_block.attn.rel_pos.relative_position_bias_table";
     writer_remove(&w, key);
     writer_add(&w, key, 3, (int64_t[]){4, 6, 5}, calloc(120, sizeof(float)));

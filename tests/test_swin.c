@@ -31,34 +31,7 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* ---- one case -------------------------------------------------------------------------------- */
-
-/* Names of the fixtures that differ from the library's. */
-static const char *library_name(const char *name)
-{
-    static const char *const names[][2] = {
-        {"swin_nano", "swin_nano_patch4_window7_224"},
-        {"swin_tiny_c24_window8_256", "swin_tiny_c24_patch4_window8_256"},
-    };
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        if (strcmp(names[i][0], name) == 0) {
-            return names[i][1];
-        }
-    }
-    return name;
-}
-
-/* False for the rule that the library does not offer: timm since 1.0.31 rounds map sizes up. */
-static bool rule_of(const char *name, vt_window_rule *rule)
-{
-    if (strcmp(name, "timm") == 0) {
-        return false;
-    }
-    *rule = strcmp(name, "mm") == 0           ? VT_WINDOW_MM
-            : strcmp(name, "timm-exact") == 0 ? VT_WINDOW_TIMM
-                                              : VT_WINDOW_PAD;
-    return true;
-}
+/* ---- answers --------------------------------------------------------------------------------- */
 
 /* Multiply-adds of a case, roughly: enough to know how long it takes. */
 static double work(const json_t *k)
@@ -68,49 +41,21 @@ static double work(const json_t *k)
     for (size_t i = 0; i < 4; i++) {
         blocks += json_number_value(json_array_get(depths, i));
     }
-    return fixture_number(k, "h") * fixture_number(k, "w") * fixture_number(k, "batch") / 16 *
-           width * width * 12 * blocks;
-}
-
-/* Cases of at most `most` multiply-adds. */
-static int check_cases(const char *device, double most)
-{
-    vt_context *context = test_context(device);
-    vt_error error = {0};
-    size_t i;
-    json_t *k;
-    int done = 0;
-    expect_status(vt_context_register(context, &nano_v2_family, &error), VT_OK, &error);
-    json_array_foreach(fixture_member(fixtures, "cases"), i, k) {
-        vt_window_rule rule;
-        const char *name = fixture_text(k, "model"), *rule_name = fixture_text(k, "rule");
-        int h = (int)fixture_number(k, "h"), w = (int)fixture_number(k, "w");
-        char what[160];
-        if (work(k) > most || !rule_of(rule_name, &rule)) {
-            continue;
-        }
-        snprintf(what, sizeof what, "%s, rule %s, %dx%d on %s", name, rule_name, h, w, device);
-        vt_model *model = golden_model(context, library_name(name), rule, h, w);
-        fixture_check(model, k, what);
-        vt_model_destroy(&model);
-        done++;
-    }
-    vt_context_destroy(&context);
-    return done;
+    return fixture_pixels(k) / 16 * width * width * 12 * blocks;
 }
 
 static void test_fixtures_cpu(void **state)
 {
     (void)state;
-    int done = check_cases("cpu", test_slow_ones() ? 1e99 : 1e9);
-    assert_true(done >= (test_slow_ones() ? 24 : 3));
+    int done = fixture_check_some(fixtures, "cpu", work, test_slow_ones() ? 1e99 : 1e9);
+    assert_int_equal(done, test_slow_ones() ? 24 : 5);
 }
 
 static void test_fixtures_ref(void **state)
 {
     (void)state;
-    int done = check_cases("ref", test_slow_ones() ? 3e9 : 2e8);
-    assert_true(done >= (test_slow_ones() ? 6 : 2));
+    int done = fixture_check_some(fixtures, "ref", work, test_slow_ones() ? 3e9 : 2e8);
+    assert_int_equal(done, test_slow_ones() ? 6 : 2);
 }
 
 /* ---- batches, odd sizes ---------------------------------------------------------------------- */

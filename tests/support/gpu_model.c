@@ -12,6 +12,12 @@
 
 const char *const gpu_outputs[OUTPUTS] = {"logits", "embedding", "C2", "C3", "C4", "C5", "cam"};
 
+const char *gpu_device(void)
+{
+    const char *name = getenv("VT_TEST_DEVICE");
+    return name ? name : "cuda";
+}
+
 vt_context *gpu_context(const char *device, bool fuse)
 {
     vt_context *context = NULL;

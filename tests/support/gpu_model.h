@@ -10,6 +10,9 @@
 enum { OUTPUTS = 7 };
 extern const char *const gpu_outputs[OUTPUTS];
 
+/* "cuda", or what VT_TEST_DEVICE names: the emulation runs networks on "cuda:1". */
+const char *gpu_device(void);
+
 /* A context, or NULL when the device cannot be had here. */
 vt_context *gpu_context(const char *device, bool fuse);
 

@@ -13,6 +13,11 @@
 
 const char *const test_devices[] = {"ref", "cpu", NULL};
 
+double tolerance_network(vt_dtype dtype)
+{
+    return dtype == VT_F32 ? TOLERANCE_NETWORK_F32 : dtype == VT_F16 ? 1e-2 : 4e-2;
+}
+
 bool test_slow_ones(void)
 {
 #ifdef __SANITIZE_ADDRESS__
@@ -40,8 +45,8 @@ vt_context *test_context(const char *device)
     return test_context_with(&settings);
 }
 
-void compare(const float *got, const float *want, size_t count, double tolerance,
-             const char *format, ...)
+double compare(const float *got, const float *want, size_t count, double tolerance,
+               const char *format, ...)
 {
     double largest = 0, worst = -1;
     size_t at = 0;
@@ -63,6 +68,7 @@ void compare(const float *got, const float *want, size_t count, double tolerance
         fail_msg("%s: element %zu of %zu is %.9g, want %.9g: off by %.2g of the largest, %.9g",
                  what, at, count, (double)got[at], (double)want[at], worst / largest, largest);
     }
+    return worst > 0 ? worst / largest : 0;
 }
 
 void compare_bits(const float *got, const float *want, size_t count, const char *format, ...)

@@ -10,6 +10,9 @@
 /* A whole network in f32; publishers' own f32 runs stay within 1e-6 of their f64 ones. */
 #define TOLERANCE_NETWORK_F32 1e-5
 
+/* A whole network in any type, see docs/testing.md. */
+double tolerance_network(vt_dtype dtype);
+
 /* The devices that every test of a whole network visits; ends with NULL. */
 extern const char *const test_devices[];
 
@@ -20,9 +23,10 @@ bool test_slow_ones(void);
 vt_context *test_context(const char *device);
 vt_context *test_context_with(const vt_context_settings *settings);
 
-/* max|got - want| <= tolerance * max|want|, and nothing is NaN. The text says what is compared. */
-void compare(const float *got, const float *want, size_t count, double tolerance,
-             const char *format, ...) VT_PRINTF(5, 6);
+/* max|got - want| <= tolerance * max|want|, and nothing is NaN; returns the left side over
+ * max|want|. The text says what is compared. */
+double compare(const float *got, const float *want, size_t count, double tolerance,
+               const char *format, ...) VT_PRINTF(5, 6);
 
 /* Equal in every bit. */
 void compare_bits(const float *got, const float *want, size_t count, const char *format, ...)

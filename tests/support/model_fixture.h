@@ -21,13 +21,29 @@ const json_t *fixture_member(const json_t *object, const char *key);
 double fixture_number(const json_t *object, const char *key);
 const char *fixture_text(const json_t *object, const char *key);
 
-/* Runs the golden picture of the case's size and batch: "rows" are the logits and the vectors
- * before the head of each picture (left out for networks without a head), "stages" the maps of the
- * first one after each stage, named "C2", "C3", ... or by the stage's own "output". */
-void fixture_check(const vt_model *model, const json_t *fixture, const char *what);
+/* Model, rule, batch and size of a case. */
+void fixture_title(const json_t *fixture, char *text, size_t size);
 
-/* Every case of the file with an "h" * "w" * "batch" of at most `pixels`, on a device; returns how
- * many there were. Models are found by the case's "model". */
+/* Runs the golden picture of the case's size and batch through its "model", golden, under the
+ * window rule "rule". It is built for that size or for "built"; with "tables" it is read from a
+ * file of one that was built for that size. "rows" are the logits and the vectors before the head
+ * of each picture (left out for networks without a head), "stages" the maps of the first one after
+ * each stage, named "C2", "C3", ... or by the stage's own "output". Returns the largest difference
+ * of a logit over the largest |logit|. That, and what else is compared, may be
+ * tolerance_network(dtype), or twice what the case's "f32_error", "bf16_error" or "f16_error" says
+ * that the plainest computation in that type loses. */
+double fixture_check(vt_context *context, vt_dtype dtype, const json_t *fixture);
+
+/* Whether the type holds the maps after all stages, as far as their "largest" is known. */
+bool fixture_fits(const json_t *fixture, vt_dtype dtype);
+
+/* How long a case takes: "h" * "w" * "batch". */
+double fixture_pixels(const json_t *fixture);
+
+/* Every case of the file in f32 whose `cost` (fixture_pixels) is at most `most`, on a device;
+ * returns how many there were. */
+int fixture_check_some(const json_t *root, const char *device, double (*cost)(const json_t *),
+                       double most);
 int fixture_check_all(const json_t *root, const char *device, double pixels);
 
 /* Parameters of a variant with its published head, as a checkpoint stores them. */

@@ -17,9 +17,14 @@
 
 model_writer naming_canonical(const char *name)
 {
+    return naming_canonical_for(name, 0, 0);
+}
+
+model_writer naming_canonical_for(const char *name, int image_height, int image_width)
+{
     model_writer w = {0};
     vt_context *context = test_context("ref");
-    vt_model *model = golden_model(context, name, VT_WINDOW_PAD, 0, 0);
+    vt_model *model = golden_model(context, name, VT_WINDOW_PAD, image_height, image_width);
     writer_add_golden(&w, model);
     vt_model_destroy(&model);
     vt_context_destroy(&context);

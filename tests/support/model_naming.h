@@ -13,8 +13,9 @@ typedef struct naming_case {
     int height, width;
 } naming_case;
 
-/* The canonical tensors of a variant with golden values. */
+/* The canonical tensors of a variant with golden values; of one built for another image. */
 model_writer naming_canonical(const char *model);
+model_writer naming_canonical_for(const char *model, int image_height, int image_width);
 
 /* "prefix" + the name of every tensor; those that begin with one of `without` (ends with NULL) are
  * left out. */
