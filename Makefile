@@ -65,7 +65,7 @@ all: lib apps ## libraries and apps (default)
 lib: $(LIB) $(IMAGE_LIB) $(B)/libvertebra.so.0 $(B)/libvertebra_image.so.0 $(CUDA_LIB) ## static and shared libraries
 apps: $(APPS:%=$(B)/apps/%) $(if $(filter release,$(CONFIG)),$(APPS:%=apps/%)) ## the programs
 examples: $(EXAMPLES:%=$(B)/examples/%) ## the example programs
-tests: apps examples $(TESTS:%=$(B)/tests/%) ## test programs, not run
+tests: apps examples $(B)/bench/layers $(TESTS:%=$(B)/tests/%) ## test programs, not run
 
 $(LIB): $(CORE_OBJ)
 $(IMAGE_LIB): $(IMAGE_OBJ)
@@ -122,6 +122,7 @@ $(EMULATION)/test_%: $(EMULATED:%=$(EMULATION)/%.o) $(EMULATION)/emulator.o $(EM
 $(B)/cuda_kernels: bench/cuda_kernels.cu $(filter %.cu.o %/tensor.o,$(CUDA_OBJ))
 	nvcc $(GENCODES) $(NVCCFLAGS) -O3 -std=c++17 --expt-relaxed-constexpr -Iinclude -Isrc -o $@ $^ -lcublasLt
 
+$(B)/bench/%.o: CPPFLAGS += -Iapps
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
@@ -150,6 +151,8 @@ apps/%: $(B)/apps/%
 $(B)/examples/%: $(B)/examples/%.o $(IMAGE_LIB) $(LIB)
 	$(CC) -o $@ $^ $(LDFLAGS) $(IMAGE_LIBS) $(CORE_LIBS)
 $(B)/tools/%: $(B)/tools/%.o $(IMAGE_LIB) $(LIB)
+	$(CC) -o $@ $^ $(LDFLAGS) $(IMAGE_LIBS) $(CORE_LIBS)
+$(B)/bench/%: $(B)/bench/%.o $(APP_SHARED) $(IMAGE_LIB) $(LIB)
 	$(CC) -o $@ $^ $(LDFLAGS) $(IMAGE_LIBS) $(CORE_LIBS)
 $(B)/tests/%: $(B)/tests/%.o $(TEST_SHARED) $(IMAGE_LIB) $(LIB)
 	$(CC) -o $@ $^ $(LDFLAGS) -lcmocka $(IMAGE_LIBS) $(CORE_LIBS)

@@ -56,6 +56,8 @@ for step in $steps; do
             run "cli-$(basename "$script" .sh)" sh "$script"
         done
         run selftest apps/selftest
+        run build-bench make -j"$jobs" --no-print-directory build/release/bench/layers
+        run bench-layers build/release/bench/layers --runs 1
         ;;
     valgrind) run valgrind sh tests/valgrind.sh ;;
     aarch64) run aarch64 sh tests/aarch64.sh ;;
