@@ -20,12 +20,10 @@
 static void test_fixtures(void **state)
 {
     (void)state;
-    json_t *root = fixture_open("convnext");
-    assert_int_equal(fixture_check_all(root, "cpu", test_slow_ones() ? 1e9 : 1100),
+    assert_int_equal(fixture_check_all("convnext", "cpu", test_slow_ones() ? 1e9 : 1100),
                      test_slow_ones() ? 13 : 2);
-    assert_int_equal(fixture_check_all(root, "ref", test_slow_ones() ? 6200 : 900),
+    assert_int_equal(fixture_check_all("convnext", "ref", test_slow_ones() ? 6200 : 900),
                      test_slow_ones() ? 6 : 1);
-    json_decref(root);
 }
 
 static void test_names(void **state)

@@ -14,12 +14,10 @@
 static void test_fixtures(void **state)
 {
     (void)state;
-    json_t *root = fixture_open("davit");
-    assert_int_equal(fixture_check_all(root, "cpu", test_slow_ones() ? 1e9 : 1100),
+    assert_int_equal(fixture_check_all("davit", "cpu", test_slow_ones() ? 1e9 : 1100),
                      test_slow_ones() ? 9 : 2);
-    assert_int_equal(fixture_check_all(root, "ref", test_slow_ones() ? 2000 : 900),
+    assert_int_equal(fixture_check_all("davit", "ref", test_slow_ones() ? 2000 : 900),
                      test_slow_ones() ? 3 : 1);
-    json_decref(root);
 }
 
 /* Files of 28 million parameters. */

@@ -19,12 +19,10 @@
 static void test_fixtures(void **state)
 {
     (void)state;
-    json_t *root = fixture_open("dinat");
-    assert_int_equal(fixture_check_all(root, "cpu", test_slow_ones() ? 1e9 : 2e4),
+    assert_int_equal(fixture_check_all("dinat", "cpu", test_slow_ones() ? 1e9 : 2e4),
                      test_slow_ones() ? 21 : 7);
-    assert_int_equal(fixture_check_all(root, "ref", test_slow_ones() ? 1.1e4 : 3e2),
+    assert_int_equal(fixture_check_all("dinat", "ref", test_slow_ones() ? 1.1e4 : 3e2),
                      test_slow_ones() ? 3 : 1);
-    json_decref(root);
 }
 
 /* ---- parameters ------------------------------------------------------------------------------ */

@@ -36,7 +36,7 @@ static int tear_down(void **state)
 static void test_fixtures_cpu(void **state)
 {
     (void)state;
-    int done = fixture_check_all(fixtures, "cpu", test_slow_ones() ? 1e9 : 64e3);
+    int done = fixture_check_all("halonet", "cpu", test_slow_ones() ? 1e9 : 64e3);
     assert_int_equal(done, test_slow_ones() ? 9 : 1);
 }
 
@@ -46,7 +46,7 @@ static void test_fixtures_ref(void **state)
     if (!test_slow_ones()) {
         skip();
     }
-    assert_int_equal(fixture_check_all(fixtures, "ref", 6.4e4), 1);
+    assert_int_equal(fixture_check_all("halonet", "ref", 6.4e4), 1);
 }
 
 /* ---- sizes, parameters ----------------------------------------------------------------------- */

@@ -169,12 +169,10 @@ static void test_linear_attention_known(void **state)
 static void test_fixtures(void **state)
 {
     (void)state;
-    json_t *root = fixture_open("l2vit");
-    assert_int_equal(fixture_check_all(root, "cpu", test_slow_ones() ? 1e9 : 1.2e4),
+    assert_int_equal(fixture_check_all("l2vit", "cpu", test_slow_ones() ? 1e9 : 1.2e4),
                      test_slow_ones() ? 8 : 4);
-    assert_int_equal(fixture_check_all(root, "ref", test_slow_ones() ? 1.2e4 : 3e2),
+    assert_int_equal(fixture_check_all("l2vit", "ref", test_slow_ones() ? 1.2e4 : 3e2),
                      test_slow_ones() ? 4 : 1);
-    json_decref(root);
 }
 
 /* As the authors' modules count them. */

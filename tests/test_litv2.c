@@ -102,12 +102,10 @@ static void test_deform_patches(void **state)
 static void test_fixtures(void **state)
 {
     (void)state;
-    json_t *root = fixture_open("litv2");
-    assert_int_equal(fixture_check_all(root, "cpu", test_slow_ones() ? 1e9 : 7e3),
+    assert_int_equal(fixture_check_all("litv2", "cpu", test_slow_ones() ? 1e9 : 7e3),
                      test_slow_ones() ? 10 : 4);
-    assert_int_equal(fixture_check_all(root, "ref", test_slow_ones() ? 7e3 : 2e3),
+    assert_int_equal(fixture_check_all("litv2", "ref", test_slow_ones() ? 7e3 : 2e3),
                      test_slow_ones() ? 4 : 1);
-    json_decref(root);
 }
 
 /* As the authors' modules count them. */

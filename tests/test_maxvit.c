@@ -41,23 +41,12 @@ static int at(const json_t *k, const char *key, size_t i)
     return (int)json_integer_value(json_array_get(fixture_member(k, key), i));
 }
 
-/* The stored parameters of a golden network built for that image, written to `path`. */
-static model_writer save_golden(int height, int width)
+/* The stored parameters of a golden network built for 64x64, written to `path`. */
+static model_writer save_golden(void)
 {
-    model_writer w = naming_canonical_for(TINY, height, width);
+    model_writer w = naming_canonical_for(TINY, 64, 64);
     writer_save(&w, path, NULL);
     return w;
-}
-
-static vt_model *load(vt_context *context, int height, int width)
-{
-    vt_model *model = NULL;
-    vt_error error = {0};
-    vt_model_settings settings = vt_model_settings_default();
-    settings.image_height = height;
-    settings.image_width = width;
-    expect_status(vt_model_load(&model, context, TINY, path, &settings, &error), VT_OK, &error);
-    return model;
 }
 
 /* Sanitized, the smallest network only. */
@@ -70,14 +59,14 @@ static double cost(const json_t *k)
 static void test_fixtures_cpu(void **state)
 {
     (void)state;
-    int done = fixture_check_some(fixtures, "cpu", cost, test_slow_ones() ? 1e9 : 3e4);
+    int done = fixture_check_some("maxvit", "cpu", cost, test_slow_ones() ? 1e9 : 3e4);
     assert_int_equal(done, test_slow_ones() ? 10 : 4);
 }
 
 static void test_fixtures_ref(void **state)
 {
     (void)state;
-    int done = fixture_check_some(fixtures, "ref", cost, test_slow_ones() ? 1.3e4 : 7e3);
+    int done = fixture_check_some("maxvit", "ref", cost, test_slow_ones() ? 1.3e4 : 7e3);
     assert_int_equal(done, test_slow_ones() ? 4 : 1);
 }
 
@@ -151,11 +140,13 @@ static void test_file(void **state)
     (void)state;
     vt_context *context = test_context("cpu");
     vt_error error = {0};
-    vt_model *want = golden_model(context, TINY, VT_WINDOW_AUTO, 64, 64), *bad = NULL;
-    model_writer w = save_golden(64, 64);
+    vt_model *want = golden_model(context, TINY, VT_WINDOW_AUTO, 64, 64), *got, *bad = NULL;
+    vt_model_settings settings = vt_model_settings_default();
+    settings.image_height = settings.image_width = 64;
+    model_writer w = save_golden();
     writer_add(&w, "stem.norm1.num_batches_tracked", 1, (int64_t[]){1}, calloc(1, sizeof(float)));
     writer_save(&w, path, NULL);
-    vt_model *got = load(context, 64, 64);
+    expect_status(vt_model_load(&got, context, TINY, path, &settings, &error), VT_OK, &error);
     assert_string_equal(vt_model_dialect(got), "timm");
     network_output a = run_network(got, "logits", 1, 64, 64);
     network_output b = run_network(want, "logits", 1, 64, 64);
@@ -183,7 +174,7 @@ static void test_even_table(void **state)
     vt_context *context = test_context("ref");
     vt_error error = {0};
     vt_model *model = NULL;
-    model_writer w = save_golden(64, 64);
+    model_writer w = save_golden();
     const char *key = "stages.1.blocks.0.attn_block.attn.rel_pos.relative_position_bias_table";
     writer_remove(&w, key);
     writer_add(&w, key, 3, (int64_t[]){4, 6, 5}, calloc(120, sizeof(float)));

@@ -1,35 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Swin against the publishers' networks (tests/fixtures/swin/logits.json, made in double from timm
  * and torchvision): logits, maps after each stage, pooled vector; batches; parameter counts. */
-#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include <cmocka.h>
-#include <jansson.h>
 
 #include "support/model_compare.h"
 #include "support/model_fixture.h"
 #include "support/model_nano_v2.h"
-
-static json_t *fixtures;
-
-static int set_up(void **state)
-{
-    (void)state;
-    fixtures = fixture_open("swin");
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    json_decref(fixtures);
-    return 0;
-}
 
 /* ---- answers --------------------------------------------------------------------------------- */
 
@@ -44,18 +24,13 @@ static double work(const json_t *k)
     return fixture_pixels(k) / 16 * width * width * 12 * blocks;
 }
 
-static void test_fixtures_cpu(void **state)
+static void test_fixtures(void **state)
 {
     (void)state;
-    int done = fixture_check_some(fixtures, "cpu", work, test_slow_ones() ? 1e99 : 1e9);
-    assert_int_equal(done, test_slow_ones() ? 24 : 5);
-}
-
-static void test_fixtures_ref(void **state)
-{
-    (void)state;
-    int done = fixture_check_some(fixtures, "ref", work, test_slow_ones() ? 3e9 : 2e8);
-    assert_int_equal(done, test_slow_ones() ? 6 : 2);
+    assert_int_equal(fixture_check_some("swin", "cpu", work, test_slow_ones() ? 1e99 : 1e9),
+                     test_slow_ones() ? 24 : 5);
+    assert_int_equal(fixture_check_some("swin", "ref", work, test_slow_ones() ? 3e9 : 2e8),
+                     test_slow_ones() ? 6 : 2);
 }
 
 /* ---- batches, odd sizes ---------------------------------------------------------------------- */
@@ -186,9 +161,10 @@ static void test_cam(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_parameter_counts), cmocka_unit_test(test_fixtures_cpu),
-        cmocka_unit_test(test_fixtures_ref),     cmocka_unit_test(test_batches),
+        cmocka_unit_test(test_parameter_counts),
+        cmocka_unit_test(test_fixtures),
+        cmocka_unit_test(test_batches),
         cmocka_unit_test(test_cam),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

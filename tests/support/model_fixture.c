@@ -285,9 +285,10 @@ double fixture_pixels(const json_t *k)
     return fixture_number(k, "h") * fixture_number(k, "w") * fixture_number(k, "batch");
 }
 
-int fixture_check_some(const json_t *root, const char *device, double (*cost)(const json_t *),
+int fixture_check_some(const char *family, const char *device, double (*cost)(const json_t *),
                        double most)
 {
+    json_t *root = fixture_open(family);
     vt_context *context = test_context(device);
     vt_error error = {0};
     const json_t *k;
@@ -302,12 +303,13 @@ int fixture_check_some(const json_t *root, const char *device, double (*cost)(co
         }
     }
     vt_context_destroy(&context);
+    json_decref(root);
     return done;
 }
 
-int fixture_check_all(const json_t *root, const char *device, double pixels)
+int fixture_check_all(const char *family, const char *device, double pixels)
 {
-    return fixture_check_some(root, device, fixture_pixels, pixels);
+    return fixture_check_some(family, device, fixture_pixels, pixels);
 }
 
 /* ---- parameters ------------------------------------------------------------------------------ */

@@ -40,11 +40,11 @@ bool fixture_fits(const json_t *fixture, vt_dtype dtype);
 /* How long a case takes: "h" * "w" * "batch". */
 double fixture_pixels(const json_t *fixture);
 
-/* Every case of the file in f32 whose `cost` (fixture_pixels) is at most `most`, on a device;
- * returns how many there were. */
-int fixture_check_some(const json_t *root, const char *device, double (*cost)(const json_t *),
+/* Every case of tests/fixtures/FAMILY/logits.json in f32 whose `cost` (fixture_pixels) is at most
+ * `most`, on a device; returns how many there were. */
+int fixture_check_some(const char *family, const char *device, double (*cost)(const json_t *),
                        double most);
-int fixture_check_all(const json_t *root, const char *device, double pixels);
+int fixture_check_all(const char *family, const char *device, double pixels);
 
 /* Parameters of a variant with its published head, as a checkpoint stores them. */
 int64_t variant_parameters(const vt_context *context, const char *name, size_t *tensors);
