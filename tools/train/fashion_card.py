@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes FOLDER/README.md, the card of the networks that fashion.py trained.
 
-    python3 fashion_card.py FOLDER "COMMAND"
+    python3 fashion_card.py FOLDER "HOW"
 
-COMMAND: how they were trained.
+HOW: how they were trained, in a few words.
 """
 import json
 import os
@@ -30,7 +30,7 @@ TAIL = """
 | data | Fashion-MNIST (Zalando SE, MIT), Debian package `dataset-fashion-mnist`, the official split |
 | choice | {held} of the 60,000 training pictures chose among the states of each training; the test pictures were read once, after the weights had been written |
 | weights | half precision; the accuracies are those of the files, computed in f32 |
-| trained with | `{command}`; PyTorch {torch}, {device} |
+| trained with | {how}; PyTorch {torch}, {device} |
 | licence of the weights | Apache-2.0; the pictures they were trained on are under MIT |
 
 `NAME.tsv` holds, for each test picture in the order of the set, its label, the training program's answer,
@@ -41,7 +41,7 @@ that answer's logit and its lead over the second; `NAME.json` how the network wa
 def main(argv):
     if len(argv) != 2:
         raise SystemExit(__doc__)
-    folder, command = argv
+    folder, how = argv
     rows, told = [], None
     for name, shows in models.NAMES.items():
         path = os.path.join(folder, name)
@@ -57,7 +57,7 @@ def main(argv):
     if not told:
         raise SystemExit(f"{folder} has no NAME.json of fashion.py")
     tail = TAIL.format(mean=data.MEAN, std=data.STD, classes=", ".join(data.CLASSES),
-                       held=told["held_out_pictures"], command=command, torch=told["torch"],
+                       held=told["held_out_pictures"], how=how, torch=told["torch"],
                        device=told["device"])
     with open(os.path.join(folder, "README.md"), "w", encoding="utf-8") as file:
         file.write(HEAD + "\n".join(rows) + "\n" + tail)
