@@ -5,12 +5,15 @@
 #include <math.h>
 
 #include "cuda/convert.cuh"
+#include "cuda/launch.cuh"
 
 enum { THREADS = 256, WIDE = 8 };
 
 template <typename S, typename D, int W>
 __global__ void __launch_bounds__(THREADS) pool_kernel(vt_cuda_pooling a, int chunks, int64_t work)
 {
+    vt_let_successor_begin();
+    vt_wait_for_predecessor();
     int64_t item = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (item >= work) {
         return;
@@ -67,6 +70,8 @@ __device__ __forceinline__ void add_pixel(const S *src, const vt_shape &s, int r
 template <typename S, typename D, int W>
 __global__ void __launch_bounds__(THREADS) deform_kernel(vt_cuda_deform a, int chunks, int64_t work)
 {
+    vt_let_successor_begin();
+    vt_wait_for_predecessor();
     int64_t item = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (item >= work) {
         return;
@@ -109,12 +114,8 @@ static cudaError_t launch_pool(const vt_cuda_pooling *a, cudaStream_t stream)
     int chunks = (int)(wide ? a->src_shape.c / WIDE : a->src_shape.c);
     int64_t work = a->dst_shape.n * a->dst_shape.h * a->dst_shape.w * chunks;
     unsigned grid = vt_grid(work, THREADS);
-    if (wide) {
-        pool_kernel<S, D, WIDE><<<grid, THREADS, 0, stream>>>(*a, chunks, work);
-    } else {
-        pool_kernel<S, D, 1><<<grid, THREADS, 0, stream>>>(*a, chunks, work);
-    }
-    return cudaGetLastError();
+    auto *kernel = wide ? pool_kernel<S, D, WIDE> : pool_kernel<S, D, 1>;
+    return vt_cuda_launch(kernel, grid, THREADS, 0, stream, *a, chunks, work);
 }
 
 template <typename S, typename D>
@@ -125,12 +126,8 @@ static cudaError_t launch_deform(const vt_cuda_deform *a, cudaStream_t stream)
     int64_t work =
         a->dst_shape.n * a->dst_shape.h * a->dst_shape.w * a->kernel * a->kernel * chunks;
     unsigned grid = vt_grid(work, THREADS);
-    if (wide) {
-        deform_kernel<S, D, WIDE><<<grid, THREADS, 0, stream>>>(*a, chunks, work);
-    } else {
-        deform_kernel<S, D, 1><<<grid, THREADS, 0, stream>>>(*a, chunks, work);
-    }
-    return cudaGetLastError();
+    auto *kernel = wide ? deform_kernel<S, D, WIDE> : deform_kernel<S, D, 1>;
+    return vt_cuda_launch(kernel, grid, THREADS, 0, stream, *a, chunks, work);
 }
 
 typedef cudaError_t pool_launcher(const vt_cuda_pooling *, cudaStream_t);

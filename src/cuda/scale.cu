@@ -3,6 +3,7 @@
  * moves W neighbouring channels (16 bytes of halves); the scalar twin serves odd widths and bad
  * alignment. No shared memory. */
 #include "cuda/convert.cuh"
+#include "cuda/launch.cuh"
 
 enum { THREADS = 256, WIDE = 8 };
 
@@ -21,6 +22,8 @@ __device__ __forceinline__ void load_any(const void *src, vt_dtype dtype, int64_
 template <typename S, typename D, int W>
 __global__ void __launch_bounds__(THREADS) scale_kernel(vt_cuda_scale a, int chunks, int64_t work)
 {
+    vt_let_successor_begin();
+    vt_wait_for_predecessor();
     int64_t item = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (item >= work) {
         return;
@@ -48,6 +51,8 @@ __global__ void __launch_bounds__(THREADS) scale_kernel(vt_cuda_scale a, int chu
 template <typename S, typename D, int W>
 __global__ void __launch_bounds__(THREADS) place_kernel(vt_cuda_place a, int chunks, int64_t work)
 {
+    vt_let_successor_begin();
+    vt_wait_for_predecessor();
     int64_t item = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (item < work) {
         int chunk;
@@ -67,12 +72,8 @@ static cudaError_t launch_scale(const vt_cuda_scale *a, cudaStream_t stream)
     int chunks = (int)(wide ? a->cols / WIDE : a->cols);
     int64_t work = a->rows * chunks;
     unsigned grid = vt_grid(work, THREADS);
-    if (wide) {
-        scale_kernel<S, D, WIDE><<<grid, THREADS, 0, stream>>>(*a, chunks, work);
-    } else {
-        scale_kernel<S, D, 1><<<grid, THREADS, 0, stream>>>(*a, chunks, work);
-    }
-    return cudaGetLastError();
+    auto *kernel = wide ? scale_kernel<S, D, WIDE> : scale_kernel<S, D, 1>;
+    return vt_cuda_launch(kernel, grid, THREADS, 0, stream, *a, chunks, work);
 }
 
 template <typename S, typename D>
@@ -83,12 +84,8 @@ static cudaError_t launch_place(const vt_cuda_place *a, cudaStream_t stream)
     int chunks = (int)(wide ? a->cols / WIDE : a->cols);
     int64_t work = a->rows * chunks;
     unsigned grid = vt_grid(work, THREADS);
-    if (wide) {
-        place_kernel<S, D, WIDE><<<grid, THREADS, 0, stream>>>(*a, chunks, work);
-    } else {
-        place_kernel<S, D, 1><<<grid, THREADS, 0, stream>>>(*a, chunks, work);
-    }
-    return cudaGetLastError();
+    auto *kernel = wide ? place_kernel<S, D, WIDE> : place_kernel<S, D, 1>;
+    return vt_cuda_launch(kernel, grid, THREADS, 0, stream, *a, chunks, work);
 }
 
 typedef cudaError_t scale_launcher(const vt_cuda_scale *, cudaStream_t);
