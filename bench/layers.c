@@ -500,9 +500,13 @@ static bool has_products(const state *s, const char *kind)
     return s->gpu && strstr(kind, "attention");
 }
 
+/* Seconds; 0: the device has no peak to compare with. */
 static double floor_of(const state *s, const vt_op_info *o)
 {
     double peak = has_products(s, o->kind) ? s->peak : s->peak_f32;
+    if (peak <= 0 || s->copy_rate <= 0) {
+        return 0;
+    }
     double by_copy = 1e-9 * o->bytes / s->copy_rate, by_peak = 1e-9 * o->flops / peak;
     return by_copy > by_peak ? by_copy : by_peak;
 }
@@ -682,31 +686,47 @@ static bool wanted(const layer_case *c, char **patterns, int count)
     return count == 0;
 }
 
-static int run(state *s, char **patterns, int count)
+/* What all cases share; false: out of memory. */
+static bool prepare(state *s)
 {
-    vt_error error = {0};
-    int largest = 0, rows = 0, code = CLI_OK;
+    int largest = 0;
     for (int i = 0; i < CASES; i++) {
         largest = cases[i].size > largest ? cases[i].size : largest;
     }
+    s->gpu = strncmp(s->options.device ? s->options.device : "cpu", "cuda", 4) == 0;
     s->picture = malloc(sizeof(float) * PICTURE_CHANNELS * (size_t)s->batch * (size_t)largest *
                         (size_t)largest);
-    s->times[0] = calloc(2 * (size_t)s->runs, sizeof(double));
-    s->times[1] = s->times[0] + s->runs;
-    if (!s->picture || !s->times[0]) {
-        return cli_fail(&s->options, "out of memory");
+    for (int k = 0; k < 2; k++) {
+        s->times[k] = calloc((size_t)s->runs, sizeof(double));
+    }
+    if (!s->picture || !s->times[0] || !s->times[1]) {
+        return false;
     }
     vt_golden_picture(s->batch, largest, largest, s->picture);
-    s->gpu = strncmp(s->options.device ? s->options.device : "cpu", "cuda", 4) == 0;
+    return true;
+}
+
+static void measure_rates(state *s)
+{
     s->peak = vt_context_peak(s->context, s->options.settings.dtype);
     s->peak_f32 = vt_context_peak(s->context, VT_F32);
     s->copy_rate = vt_context_copy_rate(s->context);
     printf("%s, %s, batch %d; peak %.0f GFLOP/s, f32 %.0f; large copies %.0f GB/s\n",
            vt_context_description(s->context), vt_dtype_name(s->options.settings.dtype), s->batch,
            s->peak, s->peak_f32, s->copy_rate);
+}
+
+static int run(state *s, char **patterns, int count)
+{
+    vt_error error = {0};
+    int rows = 0, code = CLI_OK;
+    if (!prepare(s)) {
+        return cli_fail(&s->options, "out of memory");
+    }
     if (vt_context_register(s->context, make_family(s->batch), &error) != VT_OK) {
         return cli_fail(&s->options, "%s", error.message);
     }
+    measure_rates(s);
     print_head();
     for (int i = 0; i < CASES; i++) {
         if (wanted(&cases[i], patterns, count)) {
@@ -765,6 +785,7 @@ int main(int argc, char **argv)
     }
     free(s.picture);
     free(s.times[0]);
+    free(s.times[1]);
     vt_context_destroy(&s.context);
     return cli_finish(&s.options, code);
 }
