@@ -7,10 +7,12 @@
  * that is not yet run are with workers that have their slot, and that batch becomes full.
  *
  * A model on a device has two consumers, each with a session: while the network runs for one of
- * them, the other brings its pictures (from pinned memory, or the device prepares them) and judges
- * its logits. So copies need not be short, only shorter than the network: f32 takes 0.6 MB a
- * picture of 224 x 224, which PCIe carries at 80,000 a second, and smaller types would cost the
- * workers a conversion. One network runs at a time, so that the time of each is its own.
+ * them, the other brings its pictures (from pinned memory, or the device prepares them). So copies
+ * need not be short, only shorter than the network: f32 takes 0.6 MB a picture of 224 x 224, which
+ * PCIe carries at 80,000 a second, and smaller types would cost the workers a conversion. A
+ * consumer judges the logits of one run while the device is busy with its next one, for what it
+ * does between them may leave the device without work. One network runs at a time, so that the time
+ * of each is its own.
  *
  * A device has other kernels for other numbers of pictures, whose last bits may differ. So it
  * always runs the same number at a time, also where a batch has more or the last one fewer; a
@@ -83,7 +85,9 @@ typedef struct consumer {
     turn *turn;
     double seconds; /* of its networks */
     vt_session *session;
-    float *row; /* logits of the classes that compete, or NULL: all do */
+    float *row;       /* logits of the classes that compete, or NULL: all do */
+    float *logits;    /* of its last run */
+    int64_t first, n; /* the pictures of that run that have no records yet; n = 0: none */
 } consumer;
 
 /* ---- the end of a run ------------------------------------------------------------------------ */
@@ -223,6 +227,23 @@ static void judge(consumer *c, int64_t i, const float *logits)
     }
 }
 
+static void count_done(pipeline *p, int64_t n)
+{
+    pthread_mutex_lock(&p->lock);
+    p->done += n;
+    pthread_mutex_unlock(&p->lock);
+}
+
+/* The records of the last run. */
+static void judge_last(consumer *c)
+{
+    for (int64_t i = 0; i < c->n; i++) {
+        judge(c, c->first + i, c->logits + i * vt_model_classes(c->model));
+    }
+    count_done(c->p, c->n);
+    c->n = 0;
+}
+
 static bool has_device(const vt_model *model)
 {
     return vt_context_backend(model->context)->device != NULL;
@@ -245,14 +266,30 @@ static vt_status bring(consumer *c, uint8_t *pictures, int64_t n, vt_error *erro
     return vt_session_bring(c->session, &in, error);
 }
 
-/* One network after the other; how long it took. */
-static vt_status compute(consumer *c, double *seconds, vt_error *error)
+/* One network after the other. */
+static vt_status start_network(consumer *c, vt_error *error)
 {
     pthread_mutex_lock(&c->turn->lock);
     vt_status status = vt_session_start(c->session, c->turn->last, error);
     c->turn->last = c->session;
     pthread_mutex_unlock(&c->turn->lock);
-    return status == VT_OK ? vt_session_elapsed(c->session, seconds, error) : status;
+    return status;
+}
+
+/* Waits for the network and keeps its logits of `n` pictures from `first` on. */
+static vt_status end_network(consumer *c, int64_t first, int64_t n, vt_error *error)
+{
+    vt_tensor logits;
+    double seconds;
+    vt_status status = vt_session_elapsed(c->session, &seconds, error);
+    status = status == VT_OK ? vt_session_output(c->session, "logits", &logits, error) : status;
+    if (status == VT_OK) {
+        c->seconds += seconds;
+        memcpy(c->logits, logits.data, (size_t)(n * logits.c) * sizeof(float));
+        c->first = first;
+        c->n = n;
+    }
+    return status;
 }
 
 /* The slot is free for a later batch. */
@@ -265,8 +302,9 @@ static void release(pipeline *p, slot *s)
     pthread_mutex_unlock(&p->lock);
 }
 
-/* One forward of the slot's pictures from `at` on and the records of these. Where none could be
- * loaded there is nothing to run. The slot is free once its last pictures are brought. */
+/* One forward of the slot's pictures from `at` on, and meanwhile the records of the one before.
+ * Where none could be loaded there is nothing to run. The slot is free once its last pictures are
+ * brought. */
 static vt_status run_part(consumer *c, slot *s, int64_t at, int64_t n, bool is_last,
                           vt_error *error)
 {
@@ -280,24 +318,13 @@ static vt_status run_part(consumer *c, slot *s, int64_t at, int64_t n, bool is_l
     if (is_last) {
         release(p, s);
     }
-    if (status == VT_OK && good) {
-        vt_tensor logits;
-        double seconds = 0;
-        status = compute(c, &seconds, error);
-        c->seconds += seconds;
-        if (status == VT_OK) {
-            status = vt_session_output(c->session, "logits", &logits, error);
-        }
-        for (int64_t i = 0; status == VT_OK && i < n; i++) {
-            judge(c, first + i, (const float *)logits.data + i * logits.c);
-        }
+    if (status != VT_OK || !good) {
+        count_done(p, status == VT_OK ? n : 0);
+        return status;
     }
-    if (status == VT_OK) {
-        pthread_mutex_lock(&p->lock);
-        p->done += n;
-        pthread_mutex_unlock(&p->lock);
-    }
-    return status;
+    status = start_network(c, error);
+    judge_last(c);
+    return status == VT_OK ? end_network(c, first, n, error) : status;
 }
 
 /* A device takes its own number of pictures at a time, the processor all. */
@@ -322,7 +349,8 @@ static vt_status warm_up(consumer *c, vt_error *error)
     vt_status status = VT_OK;
     if (has_device(c->model)) {
         status = bring(c, p->slots[0].pictures, p->settings.gpu_batch, error);
-        status = status == VT_OK ? compute(c, &unused, error) : status;
+        status = status == VT_OK ? start_network(c, error) : status;
+        status = status == VT_OK ? vt_session_elapsed(c->session, &unused, error) : status;
     }
     pthread_mutex_lock(&p->lock);
     p->warming--;
@@ -340,6 +368,7 @@ static void *consume(void *user)
     for (slot *s; status == VT_OK && (s = take_batch(p));) {
         status = run_batch(c, s, &error);
     }
+    judge_last(c);
     if (status != VT_OK) {
         stop(p, status, &error);
     }
@@ -513,12 +542,17 @@ static vt_status open_consumer(consumer *c, vt_error *error)
     static const char *const outputs[] = {"logits"};
     const vt_session_settings settings = {.outputs = outputs, .output_count = 1};
     const pipeline *p = c->p;
+    const int64_t most = has_device(c->model) ? p->settings.gpu_batch : batch_size(p, 0);
+    const size_t classes = (size_t)vt_model_classes(c->model);
     vt_status status = vt_session_create(&c->session, c->model, &settings, error);
-    if (status == VT_OK && p->settings.classes) {
-        c->row = vt_alloc(p->allocator, (size_t)p->settings.class_count * sizeof(float));
-        status = c->row ? VT_OK : vt_error_set(error, VT_ERR_MEMORY, "evaluate: out of memory");
+    if (status != VT_OK) {
+        return status;
     }
-    return status;
+    c->logits = vt_alloc(p->allocator, (size_t)most * classes * sizeof(float));
+    c->row = p->settings.classes ? vt_alloc(p->allocator, classes * sizeof(float)) : NULL;
+    return c->logits && (c->row || !p->settings.classes)
+               ? VT_OK
+               : vt_error_set(error, VT_ERR_MEMORY, "evaluate: out of memory");
 }
 
 /* The second of a device comes after the first of all models. */
@@ -542,6 +576,7 @@ static void close_consumers(pipeline *p, consumer *consumers)
     for (int i = 0; i < p->consumer_count; i++) {
         vt_session_destroy(&consumers[i].session);
         vt_free(p->allocator, consumers[i].row);
+        vt_free(p->allocator, consumers[i].logits);
     }
 }
 
