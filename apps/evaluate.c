@@ -403,6 +403,7 @@ static int describe_run(state *s, const vt_preprocess *p)
     json_object_set_new(run, "weights_sha256", json_string(weights));
     json_object_set_new(run, "ema", json_boolean(s->options.settings.checkpoint.ema));
     json_object_set_new(run, "dtype", json_string(vt_dtype_name(vt_model_dtype(s->models[0]))));
+    json_object_set_new(run, "f32_residual", json_boolean(s->options.settings.f32_residual));
     json_object_set_new(run, "gpu_batch", json_integer(s->gpu_batch));
     json_object_set_new(run, "swin_rule", json_string(rules[s->options.settings.window_rule]));
     json_object_set_new(run, "height", json_integer(p->height));

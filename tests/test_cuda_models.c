@@ -31,8 +31,7 @@ static void test_model(void **state)
 {
     const model_case *k = *state;
     if (!fixture_fits(k->fixture, k->dtype)) {
-        print_message("it has maps beyond what %s holds\n", vt_dtype_name(k->dtype));
-        skip();
+        print_message("its maps go beyond %s: sums stay f32\n", vt_dtype_name(k->dtype));
     }
     print_message("logits off by %.1e\n", fixture_check(gpu, k->dtype, k->fixture));
 }

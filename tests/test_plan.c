@@ -173,8 +173,8 @@ static void test_tangles(void **state)
         program_pack(&t, context, packed);
         expect_status(vt_program_select(&t.program, NULL, 0, &error), VT_OK, &error);
         vt_plan plan;
-        expect_status(vt_plan_make(&plan, context, &t.program, t.shapes, VT_F32, &error), VT_OK,
-                      &error);
+        expect_status(vt_plan_make(&plan, context, &t.program, t.shapes, VT_F32, false, &error),
+                      VT_OK, &error);
         check_places(&plan);
         run_in_arena(&plan, packed, input, &want);
         vt_plan_clear(&plan);
@@ -213,8 +213,8 @@ static void test_outputs_survive(void **state)
             result_clear(&r);
         } else {
             vt_plan plan;
-            expect_status(vt_plan_make(&plan, context, &t.program, t.shapes, VT_F32, &error), VT_OK,
-                          &error);
+            expect_status(vt_plan_make(&plan, context, &t.program, t.shapes, VT_F32, false, &error),
+                          VT_OK, &error);
             check_places(&plan);
             assert_int_equal(plan.map_bytes, 4 * sizeof input); /* x, y and two that take turns */
             vt_plan_clear(&plan);
@@ -237,8 +237,8 @@ static void plan_network(const vt_model *model, vt_shape input, const char *cons
     model->family->forward(&b, model->network);
     expect_status(b.status, VT_OK, &b.error);
     expect_status(vt_program_select(&program, outputs, count, &error), VT_OK, &error);
-    expect_status(vt_plan_make(plan, model->context, &program, model->shapes, dtype, &error), VT_OK,
-                  &error);
+    expect_status(vt_plan_make(plan, model->context, &program, model->shapes, dtype, false, &error),
+                  VT_OK, &error);
     vt_program_clear(&program);
 }
 
@@ -275,8 +275,8 @@ static vt_plan plan_in_bf16(test_program *t)
 {
     vt_plan plan;
     vt_error error = {0};
-    expect_status(vt_plan_make(&plan, context, &t->program, t->shapes, VT_BF16, &error), VT_OK,
-                  &error);
+    expect_status(vt_plan_make(&plan, context, &t->program, t->shapes, VT_BF16, false, &error),
+                  VT_OK, &error);
     return plan;
 }
 
@@ -396,8 +396,8 @@ static void test_too_much_memory(void **state)
     }
     expect_status(t.builder.status, VT_OK, &t.builder.error);
     vt_plan plan;
-    expect_status(vt_plan_make(&plan, context, &t.program, t.shapes, VT_F32, &error), VT_ERR_LIMIT,
-                  &error);
+    expect_status(vt_plan_make(&plan, context, &t.program, t.shapes, VT_F32, false, &error),
+                  VT_ERR_LIMIT, &error);
     assert_null(plan.impls);
     program_end(&t);
 }

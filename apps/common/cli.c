@@ -165,6 +165,7 @@ int cli_common_option(cli_options *o, int opt, const char *argument)
     case 'd': o->device = argument; return CLI_OK;
     case 'E': o->settings.checkpoint.ema = true; return CLI_OK;
     case 'V': o->settings.checkpoint.verify = true; return CLI_OK;
+    case 'Z': o->settings.f32_residual = true; return CLI_OK;
     case 'j': o->json = true; return CLI_OK;
     case 'v': o->verbose = true; return CLI_OK;
     case 'I':

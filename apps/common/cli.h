@@ -34,6 +34,7 @@ typedef struct cli_options {
     {"isa", required_argument, NULL, 'I'},   {"dtype", required_argument, NULL, 'D'},              \
     {"threads", required_argument, NULL, 't'}, {"size", required_argument, NULL, 's'},             \
     {"ema", no_argument, NULL, 'E'},         {"verify", no_argument, NULL, 'V'},                   \
+    {"f32-residual", no_argument, NULL, 'Z'},                                                      \
     {"swin-rule", required_argument, NULL, 'R'}, {"json", no_argument, NULL, 'j'},                 \
     {"verbose", no_argument, NULL, 'v'},     {"help", no_argument, NULL, 'h'}
 #define CLI_SHORT_OPTIONS "m:w:d:t:jvh"
@@ -50,6 +51,8 @@ typedef struct cli_options {
     "  -d, --device DEVICE    cpu (default), cuda or cuda:N, ref (the slow plain reference)\n"     \
     "      --isa ISA          portable, avx2, avx512, avx512_bf16; default: the best there is\n"   \
     "      --dtype TYPE       f32 (default), bf16, f16 (GPU)\n"                                      \
+    "      --f32-residual     on a GPU in bf16 and f16: sums of layers and norms stay f32, as they\n" \
+    "                         do on the CPU\n"                                                      \
     "  -t, --threads N        default: all processors\n"
 #define CLI_LAST_HELP                                                                              \
     "  -v, --verbose          say more on stderr\n"                                                \

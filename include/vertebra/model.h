@@ -28,6 +28,9 @@ typedef struct vt_model_settings {
     /* VT_F32 (default), VT_BF16, on a GPU also VT_F16: of the matrices and of the maps that only
      * products read, on a GPU of all maps between operations. */
     vt_dtype dtype;
+    /* On a GPU in half precision too, sums of layers, norms and outputs stay f32, as they always do
+     * on the CPU: for networks whose maps go beyond f16 (65504), slower. */
+    bool f32_residual;
     vt_window_rule window_rule;
     /* Of the layer norms, in families whose publishers differ; 0: that of the file's publisher. */
     float norm_eps;

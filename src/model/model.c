@@ -206,6 +206,7 @@ static vt_status create(vt_model **model, vt_context *context, const char *name,
     m->family = family;
     m->dialect = "golden";
     m->dtype = settings->dtype;
+    m->f32_residual = settings->f32_residual;
     m->pool = (vt_pool){.allocator = allocator};
     *model = m;
     return VT_OK;

@@ -12,6 +12,7 @@ struct vt_model {
     const vt_family *family;
     const char *dialect;
     vt_dtype dtype;
+    bool f32_residual;
     int classes;
     void *network; /* the family's struct */
     vt_binder binder;

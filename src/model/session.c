@@ -154,7 +154,8 @@ static vt_status make_plan(const vt_session *s, int64_t n, int64_t h, int64_t w,
         status = vt_program_select(&program, s->outputs, s->output_count, error);
     }
     if (status == VT_OK) {
-        status = vt_plan_make(plan, m->context, &program, m->shapes, m->dtype, error);
+        status =
+            vt_plan_make(plan, m->context, &program, m->shapes, m->dtype, m->f32_residual, error);
     }
     vt_program_clear(&program);
     return status == VT_OK ? VT_OK

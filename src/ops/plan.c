@@ -220,7 +220,8 @@ static vt_status place_maps(vt_plan *plan, vt_error *error)
 }
 
 vt_status vt_plan_make(vt_plan *plan, vt_context *context, vt_program *program,
-                       const vt_weight_shape *weights, vt_dtype dtype, vt_error *error)
+                       const vt_weight_shape *weights, vt_dtype dtype, bool f32_residual,
+                       vt_error *error)
 {
     const vt_allocator *allocator = vt_context_allocator(context);
     *plan = (vt_plan){.program = *program};
@@ -228,7 +229,7 @@ vt_status vt_plan_make(vt_plan *plan, vt_context *context, vt_program *program,
     if (vt_context_fuses(context)) {
         vt_program_rewrite(&plan->program, VT_ALL_REWRITES);
     }
-    choose_dtypes(&plan->program, dtype, vt_context_backend(context)->half_maps);
+    choose_dtypes(&plan->program, dtype, vt_context_backend(context)->half_maps && !f32_residual);
     vt_plan_input in = {.backend = vt_context_backend(context),
                         .program = &plan->program,
                         .weights = weights,

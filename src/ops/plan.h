@@ -51,9 +51,11 @@ typedef struct vt_plan {
     double flops, bytes;
 } vt_plan;
 
-/* Takes over `program` (also on failure), chooses element types, implementations and places. */
+/* Takes over `program` (also on failure), chooses element types (see vt_model_settings),
+ * implementations and places. */
 vt_status vt_plan_make(vt_plan *plan, vt_context *context, vt_program *program,
-                       const vt_weight_shape *weights, vt_dtype dtype, vt_error *error);
+                       const vt_weight_shape *weights, vt_dtype dtype, bool f32_residual,
+                       vt_error *error);
 void vt_plan_clear(vt_plan *plan);
 
 /* What a run is given besides the plan. */

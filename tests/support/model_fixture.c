@@ -200,6 +200,7 @@ static vt_model *network_of(vt_context *context, vt_dtype dtype, const json_t *k
     image_of(k, "tables", tables);
     vt_model_settings s = vt_model_settings_default();
     s.dtype = dtype;
+    s.f32_residual = !fixture_fits(k, dtype);
     s.window_rule = rule && strcmp(rule, "mm") == 0           ? VT_WINDOW_MM
                     : rule && strcmp(rule, "timm-exact") == 0 ? VT_WINDOW_TIMM
                                                               : VT_WINDOW_PAD;

@@ -31,7 +31,8 @@ void fixture_title(const json_t *fixture, char *text, size_t size);
  * each stage, named "C2", "C3", ... or by the stage's own "output". Returns the largest difference
  * of a logit over the largest |logit|. That, and what else is compared, may be
  * tolerance_network(dtype), or twice what the case's "bf16_error", "f16_error", or on a GPU
- * "f32_error" says that the plainest computation in that type loses. */
+ * "f32_error" says that the plainest computation in that type loses. Where the maps do not fit into
+ * the type, sums stay f32 (vt_model_settings.f32_residual). */
 double fixture_check(vt_context *context, vt_dtype dtype, const json_t *fixture);
 
 /* Whether the type holds the maps after all stages, as far as their "largest" is known. */

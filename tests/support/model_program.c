@@ -131,8 +131,8 @@ program_result program_run(test_program *t, const char *device, unsigned rewrite
     program_pack(t, context, packed);
     vt_program_rewrite(&t->program, rewrites);
     vt_plan plan;
-    expect_status(vt_plan_make(&plan, context, &t->program, t->shapes, VT_F32, &error), VT_OK,
-                  &error);
+    expect_status(vt_plan_make(&plan, context, &t->program, t->shapes, VT_F32, false, &error),
+                  VT_OK, &error);
     const vt_program *p = &plan.program;
     const vt_backend *backend = vt_context_backend(context);
     test_block *blocks = calloc(p->map_count, sizeof *blocks);
