@@ -119,8 +119,9 @@ $(EMULATION)/test_%: $(EMULATED:%=$(EMULATION)/%.o) $(EMULATION)/emulator.o $(EM
 	$(CXX) -fsanitize=alignment -o $@ $^ $(LDFLAGS) -lcmocka $(IMAGE_LIBS) $(CORE_LIBS)
 
 # The kernels alone, checked and timed.
-$(B)/cuda_kernels: bench/cuda_kernels.cu $(filter %.cu.o %/tensor.o,$(CUDA_OBJ))
-	nvcc $(GENCODES) $(NVCCFLAGS) -O3 -std=c++17 --expt-relaxed-constexpr -Iinclude -Isrc -o $@ $^ -lcublasLt
+$(B)/cuda_kernels: $(wildcard bench/cuda_kernels*) $(filter %.cu.o %/tensor.o,$(CUDA_OBJ))
+	nvcc $(GENCODES) $(NVCCFLAGS) -O3 -std=c++17 --expt-relaxed-constexpr -Iinclude -Isrc \
+	    -o $@ $(filter-out %.cuh,$^) -lcublasLt
 
 $(B)/bench/%.o: CPPFLAGS += -Iapps
 $(B)/%.o: %.c
