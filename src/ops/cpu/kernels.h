@@ -174,6 +174,14 @@ typedef struct vt_cpu_blend {
     bool dst_bf16;
 } vt_cpu_blend;
 
+/* sum[c] += the sum over `rows` rows, in their order, of src[row * stride + c] */
+typedef struct vt_cpu_sums {
+    const void *src;
+    bool src_bf16;
+    int64_t rows, stride, channels;
+    float *sum;
+} vt_cpu_sums;
+
 /* Of map_kernels.c. */
 typedef struct vt_cpu_map_kernels {
     int depthwise_rows; /* output rows that a 3 x 3 kernel is best asked for at once */
@@ -182,6 +190,7 @@ typedef struct vt_cpu_map_kernels {
     void (*multiply)(const vt_cpu_multiply *rows);
     void (*pool)(const vt_cpu_pool *row);
     void (*blend)(const vt_cpu_blend *blend);
+    void (*sum)(const vt_cpu_sums *sums);
 } vt_cpu_map_kernels;
 
 typedef struct vt_cpu_kernels {

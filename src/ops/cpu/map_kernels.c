@@ -543,6 +543,52 @@ static void blend(const vt_cpu_blend *b)
     }
 }
 
+/* ---- sums of channels ------------------------------------------------------------------------ */
+
+enum { SUMS = 8 };
+
+/* `vectors` of channels from c on; only `lanes` of the last one exist. */
+VT_INLINE void sum_vectors(const int vectors, const bool bf16, const vt_cpu_sums *p, int64_t c,
+                           int64_t lanes)
+{
+    vf sum[SUMS] = {{0}};
+    for (int64_t i = 0; i < p->rows; i++) {
+        int64_t at = i * p->stride + c;
+#pragma GCC unroll 8
+        for (int j = 0; j < vectors; j++) {
+            sum[j] += vf_load_some(p->src, bf16, at + j * LANES, j + 1 < vectors ? LANES : lanes);
+        }
+    }
+#pragma GCC unroll 8
+    for (int j = 0; j < vectors; j++) {
+        int64_t count = j + 1 < vectors ? LANES : lanes, at = c + j * LANES;
+        vf_store_some(p->sum, false, at, count, vf_load_some(p->sum, false, at, count) + sum[j]);
+    }
+}
+
+VT_INLINE void sum_rows(const bool bf16, const vt_cpu_sums *p)
+{
+    int64_t c = 0;
+    for (; c + SUMS * LANES <= p->channels; c += SUMS * LANES) {
+        sum_vectors(SUMS, bf16, p, c, LANES);
+    }
+    for (; c + LANES <= p->channels; c += LANES) {
+        sum_vectors(1, bf16, p, c, LANES);
+    }
+    if (c < p->channels) {
+        sum_vectors(1, bf16, p, c, p->channels - c);
+    }
+}
+
+static void sum(const vt_cpu_sums *p)
+{
+    if (p->src_bf16) {
+        sum_rows(true, p);
+    } else {
+        sum_rows(false, p);
+    }
+}
+
 const vt_cpu_map_kernels VT_CPU_TABLE(vt_cpu_map_kernels_, VT_ISA_NAME) = {
     .depthwise_rows = ROWS,
     .depthwise = depthwise,
@@ -550,4 +596,5 @@ const vt_cpu_map_kernels VT_CPU_TABLE(vt_cpu_map_kernels_, VT_ISA_NAME) = {
     .multiply = multiply,
     .pool = pool,
     .blend = blend,
+    .sum = sum,
 };
