@@ -8,7 +8,8 @@ those of tools/fixtures, which are written for clarity, with their slow parts wr
   neighborhood attention   queries in tiles, each with the keys that a tile can meet (a gather),
                            through scaled_dot_product_attention with the position bias and what a
                            query doesn't see as its mask; second form: flex_attention, which needs
-                           torch.compile, on tokens ordered so that its blocks of 128 are compact
+                           torch.compile, on tokens ordered so that its blocks are compact; third
+                           form: NATTEN, where it is installed; 0.17 has a position bias, 0.21 none
   windows, HiLo            all windows at once through scaled_dot_product_attention
   linear attention         keys times values first
   deformable convolution   samples by grid_sample, then a product; second form: torchvision's
@@ -33,6 +34,13 @@ import mixed
 import reference
 import van
 
+try:
+    import natten
+    natten_has_bias = not callable(natten.na2d)  # in 0.17 that is a module
+    if natten_has_bias:
+        import natten.experimental  # the operation that compilers know
+except ImportError:
+    natten = None
 try:
     from torchvision.ops import deform_conv2d
 except ImportError:
@@ -137,7 +145,7 @@ def axis_tables(place, length, window, dilation):
 
 
 @functools.cache
-def flex_tables(h, w, window, dilation, device):
+def flex_tables(h, w, window, dilation, device, block=128):
     """The tokens' order, its inverse, their places in their sub-grids, and who sees whom. Blocks
     with the same map share them."""
     from torch.nn.attention.flex_attention import create_block_mask
@@ -151,30 +159,108 @@ def flex_tables(h, w, window, dilation, device):
         dy, dx = ys[1][k] - ys[2][q], xs[1][k] - xs[2][q]
         return near & (dy >= 0) & (dy < window) & (dx >= 0) & (dx < window)
 
-    mask = create_block_mask(sees, None, None, h * w, h * w, device=device)
+    mask = create_block_mask(sees, None, None, h * w, h * w, device=device, BLOCK_SIZE=block)
     return order.to(device), back, ys[1], xs[1], mask
+
+
+def flex_neighborhood(q, k, v, rpb, ys, xs, mask, **options):
+    """q, k, v [n,heads,tokens,d] in the tables' order."""
+    from torch.nn.attention.flex_attention import flex_attention
+    reach = rpb.shape[-1] // 2
+
+    def add_bias(score, b, head, q, k):
+        dy, dx = ((t[k] - t[q] + reach).clamp(0, 2 * reach) for t in (ys, xs))
+        return score + rpb[head, dy, dx]
+
+    return flex_attention(q, k, v, score_mod=add_bias, block_mask=mask, **options)
 
 
 class FlexNeighborhood(Neighborhood):
     def make_tables(self, h, w):
         *tables, self.block_mask = flex_tables(h, w, self.window, self.dilation,
-                                               str(self.rpb.device))
+                                               str(self.rpb.device), 64)
         for name, table in zip(("order", "back", "ys", "xs"), tables):
             self.keep(name, table)
 
     def attend(self, x):
-        from torch.nn.attention.flex_attention import flex_attention
         n, h, w, c = x.shape
-        rpb, ys, xs, reach = self.rpb, self.ys, self.xs, self.window - 1
-
-        def add_bias(score, b, head, q, k):
-            dy, dx = ((t[k] - t[q] + reach).clamp(0, 2 * reach) for t in (ys, xs))
-            return score + rpb[head, dy, dx]
-
         qkv = self.qkv(x.flatten(1, 2)[:, self.order]).unflatten(-1, (3, self.heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        y = flex_attention(q, k, v, score_mod=add_bias, block_mask=self.block_mask)
+        y = flex_neighborhood(q, k, v, self.rpb, self.ys, self.xs, self.block_mask,
+                              kernel_options={"FORCE_USE_FLEX_ATTENTION": True})
         return y.transpose(1, 2).flatten(2)[:, self.back].view(n, h, w, c)
+
+
+def graph_ms(run, count=20):
+    """Median milliseconds of what run() starts on the GPU, replayed as a CUDA graph."""
+    for _ in range(2):
+        run()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run()
+    times = []
+    for _ in range(count + 3):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        graph.replay()
+        end.record()
+        end.synchronize()
+        times.append(begin.elapsed_time(end))
+    return sorted(times[3:])[count // 2]
+
+
+def natten_settings(q, k, v, window):
+    """What NATTEN can be asked for here. Maps as small as the window go to its plain attention."""
+    if natten_has_bias:
+        from natten.autotuner.fna_forward import get_all_tiling_configs_for_fna_forward
+        return [{"tiles": t} for t in get_all_tiling_configs_for_fna_forward(2, q, (1, 1))]
+    if q.shape[1:3] == (window, window):
+        return [{}, {"attention_kwargs": {"backend": "cutlass-fmha"}}]
+    hopper = natten.get_configs_for_cutlass_hopper_fna(q, k, v)
+    plain = natten.get_configs_for_cutlass_fna(q, k, v)
+    return [{"backend": "hopper-fna", "q_tile_shape": queries, "kv_tile_shape": keys,
+             "kernel_schedule": schedule} for (queries, keys), schedule in hopper] + [
+            {"backend": "cutlass-fna", "q_tile_shape": queries, "kv_tile_shape": keys}
+            for queries, keys in plain]
+
+
+def natten_attention(q, k, v, rpb, window, dilation, tiles=((8, 8), (8, 8)), **settings):
+    if natten_has_bias:
+        return torch.ops.natten.na2d_forward_op(q, k, v, rpb, (window,) * 2, (dilation,) * 2,
+                                                (False, False), q.shape[-1] ** -0.5, *tiles)[0]
+    return natten.na2d(q, k, v, window, dilation=dilation, **settings)
+
+
+@functools.cache
+def fastest_natten(shape, window, dilation):
+    """The fastest settings for q, k and v of this shape [n,h,w,heads,d]."""
+    q, k, v = torch.randn(3, *shape, device="cuda", dtype=torch.half)
+    rpb = torch.zeros(shape[3], 2 * window - 1, 2 * window - 1, device="cuda", dtype=torch.half)
+    times = []
+    for settings in natten_settings(q, k, v, window):
+        try:
+            ms = graph_ms(lambda: natten_attention(q, k, v, rpb, window, dilation, **settings), 5)
+            times.append((ms, settings))
+        except (RuntimeError, ValueError) as error:
+            print(f"NATTEN {settings}: {str(error).splitlines()[0]}", file=sys.stderr)
+    return min(times, key=lambda pair: pair[0])[1]
+
+
+class NattenNeighborhood(Neighborhood):
+    """Where NATTEN has no position bias its time counts, its result is another network's.
+    Each batch must be seen once before compiling."""
+
+    def make_tables(self, h, w):
+        self.settings = {}
+
+    def attend(self, x):
+        n, h, w, c = x.shape
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(3)
+        if n not in self.settings:
+            self.settings[n] = fastest_natten(tuple(q.shape), self.window, self.dilation)
+        return natten_attention(q, k, v, self.rpb, self.window, self.dilation,
+                                **self.settings[n]).flatten(3)
 
 
 class Whole(dinat.Whole):
@@ -276,9 +362,11 @@ class TorchvisionDeformConv(litv2.DeformConv):
 
 FAST = {dinat.Attention: Neighborhood, dinat.Whole: Whole, l2vit.Windows: Windows,
         l2vit.Linear: Linear, litv2.HiLo: HiLo, litv2.DeformConv: DeformConv}
-SECOND = {dinat.Attention: FlexNeighborhood}
+FORMS = {"second": {dinat.Attention: FlexNeighborhood}, "natten": {}}
 if deform_conv2d:
-    SECOND[litv2.DeformConv] = TorchvisionDeformConv
+    FORMS["second"][litv2.DeformConv] = TorchvisionDeformConv
+if natten:
+    FORMS["natten"][dinat.Attention] = NattenNeighborhood
 
 
 def fixture(name):
@@ -301,21 +389,21 @@ def in_timm(name):
     return timm.is_model(name)
 
 
-def build(name, second=False):
-    """The network in eval mode; `second`: in the second form, where has_second()."""
+def build(name, form=None):
+    """The network in eval mode; `form`: one of FORMS, where has_form()."""
     if in_timm(name):
         import timm
         return timm.create_model(name, pretrained=False).eval()
     # Convolutions in NHWC, which are faster: everything but VAN holds its maps so anyway.
     net = fixture(name).to(memory_format=torch.channels_last)
-    fast = FAST | (SECOND if second else {})
+    fast = FAST | FORMS.get(form, {})
     for module in net.modules():
         module.__class__ = fast.get(type(module), type(module))
     return net
 
 
-def has_second(name):
-    return not in_timm(name) and any(type(m) in SECOND for m in fixture(name).modules())
+def has_form(name, form):
+    return not in_timm(name) and any(type(m) in FORMS[form] for m in fixture(name).modules())
 
 
 def size(name, net):
@@ -343,10 +431,10 @@ def errors(name, h, w):
     state = {key: torch.from_numpy(array) for key, array in fill(plain).items()}
     x = torch.from_numpy(golden.picture(1, h, w))
     want = plain(x)
-    for second in (False, True) if has_second(name) else (False,):
-        net = build(name, second)
+    for form in (None, "second") if has_form(name, "second") else (None,):
+        net = build(name, form)
         net.load_state_dict(state)
-        yield " second form" if second else "", float((net(x) - want).abs().max() / want.abs().max())
+        yield f" {form} form" if form else "", float((net(x) - want).abs().max() / want.abs().max())
 
 
 def main(names):

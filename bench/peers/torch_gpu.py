@@ -5,7 +5,9 @@
   python3 bench/peers/torch_gpu.py MODEL ... --warm-cache    compiles only, all at the same time
 
 Modes: eager; compiled (CUDA graphs); second, compiled in a network's second form where it has one
-(flex_attention, torchvision's deformable convolution).
+(flex_attention, torchvision's deformable convolution); natten, compiled, and natten_graph, the
+uncompiled network as one CUDA graph, where NATTEN is installed: 0.21 has no position bias, DIFFERENT
+and not in the table.
 Prints one line per model, mode and batch: median milliseconds by CUDA events, pictures per second.
 With --ours FOLDER (MODEL.json: what apps/bench --json printed; bench/gpu.sh does both) ends with
 one table of all. Compiled kernels are kept in $TORCHINDUCTOR_CACHE_DIR.
@@ -27,7 +29,9 @@ import torch
 import networks
 
 LIMIT = 5e-2  # of max|logit|, f16 against eager f16: above it a mode computes something else
-MODES = ("eager", "compiled", "second")
+MODES = ("eager", "compiled", "second", "natten", "natten_graph")
+COMPILED = ("compiled", "second", "natten")
+RIVALS = ("compiled", "second")
 
 
 def median_ms(model, x, rounds):
@@ -46,49 +50,85 @@ def median_ms(model, x, rounds):
     return statistics.median(times)
 
 
+def form_of(mode):
+    return mode.removesuffix("_graph")
+
+
 def applies(mode, name):
-    return mode != "second" or networks.has_second(name)
+    form = form_of(mode)
+    return form not in networks.FORMS or networks.has_form(name, form)
 
 
-def network(args, name, second):
-    model = networks.build(name, second)
+def network(args, name, mode):
+    model = networks.build(name, form_of(mode))
     networks.fill(model)
     return model.to(args.device, torch.half, memory_format=torch.channels_last)
 
 
-def fast_form(model, mode):
+def captured(model, x):
+    """The uncompiled model as one CUDA graph, its input copied as compiled models do."""
+    place = x.clone()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        y = model(place)
+
+    def run(x):
+        place.copy_(x)
+        graph.replay()
+        return y
+
+    return run
+
+
+def fast_form(model, mode, x):
     if mode == "eager":
         return model
+    if mode.endswith("_graph"):
+        return captured(model, x)
     torch._dynamo.reset()
     return torch.compile(model, mode="reduce-overhead", dynamic=False)
 
 
 @torch.inference_mode()
-def measure(args, name):
-    """{mode: {batch: ms}}, printed as it goes."""
-    times, want = {}, {}
-    for mode in (m for m in args.modes if applies(m, name)):
-        model = network(args, name, mode == "second")
-        size = args.size or networks.size(name, model)
-        for batch in args.batches:
-            torch.manual_seed(1)
-            x = torch.randn(batch, 3, size, size, device=args.device, dtype=torch.half)
-            x = x.to(memory_format=torch.channels_last)
-            networks.prepare(model, x[:1])
-            start = time.perf_counter()
-            fast = fast_form(model, mode)
-            logits = fast(x).float()
-            seconds = time.perf_counter() - start
-            want.setdefault(batch, logits)
-            error = float((logits - want[batch]).abs().max() / want[batch].abs().max())
-            if args.compile_only:
-                continue
-            ms = median_ms(fast, x, 30 if batch > 1 else 100)
-            times.setdefault(mode, {})[batch] = ms
-            print(f"{name} {mode} batch {batch}: {ms:.3f} ms, {1e3 * batch / ms:.0f} img/s, "
-                  f"ready after {seconds:.0f} s, difference {error:.0e}"
-                  f"{'' if error <= LIMIT else '  DIFFERENT'}", flush=True)
+def measure_mode(args, name, mode, want):
+    """{batch: ms}, printed as it goes. `want`: logits by batch, of the first mode that has them."""
+    times = {}
+    model = network(args, name, mode)
+    size = args.size or networks.size(name, model)
+    for batch in args.batches:
+        torch.manual_seed(1)
+        x = torch.randn(batch, 3, size, size, device=args.device, dtype=torch.half)
+        x = x.to(memory_format=torch.channels_last)
+        networks.prepare(model, x if form_of(mode) == "natten" else x[:1])
+        start = time.perf_counter()
+        fast = fast_form(model, mode, x)
+        logits = fast(x).float()
+        seconds = time.perf_counter() - start
+        want.setdefault(batch, logits)
+        error = float((logits - want[batch]).abs().max() / want[batch].abs().max())
+        if args.compile_only:
+            continue
+        times[batch] = ms = median_ms(fast, x, 30 if batch > 1 else 100)
+        print(f"{name} {mode} batch {batch}: {ms:.3f} ms, {1e3 * batch / ms:.0f} img/s, "
+              f"ready after {seconds:.0f} s, difference {error:.0e}"
+              f"{'' if error <= LIMIT else '  DIFFERENT'}", flush=True)
     return times
+
+
+def measure(args, name):
+    """{mode: {batch: ms}} and how many modes failed."""
+    times, want, failed = {}, {}, 0
+    for mode in (m for m in args.modes if applies(m, name)):
+        try:
+            times[mode] = measure_mode(args, name, mode, want)
+        except Exception as error:  # one mode's trouble must not cost the others' numbers
+            if args.compile_only:
+                raise
+            failed += 1
+            print(f"{name} {mode}: {type(error).__name__}: {error}", flush=True)
+        torch._dynamo.reset()
+        torch.cuda.empty_cache()
+    return times, failed
 
 
 def warm_cache(args):
@@ -96,7 +136,7 @@ def warm_cache(args):
     env = os.environ | {"TORCHINDUCTOR_COMPILE_THREADS": "2", "OMP_NUM_THREADS": "1"}
     jobs = {}
     for name in args.models:
-        for mode in (m for m in args.modes if m != "eager" and applies(m, name)):
+        for mode in (m for m in COMPILED if m in args.modes and applies(m, name)):
             for batch in args.batches:
                 command = [sys.executable, "-W", "ignore", __file__, name, "--modes", mode,
                            "--batches", str(batch), "--device", args.device, "--compile-only"]
@@ -130,7 +170,7 @@ def print_table(args, all_times):
         times = all_times.get(name, {})
         for batch in args.batches:
             ms = mine[batch]["latency_ms"]["median"] if batch in mine else None
-            best = min((times[mode][batch] for mode in MODES[1:] if batch in times.get(mode, {})),
+            best = min((times[mode][batch] for mode in RIVALS if batch in times.get(mode, {})),
                        default=None)
             ratio = f"{best / ms:.2f}" if ms and best else "-"
             floor = mine[batch]["floor_ms"] if ms else None
@@ -158,15 +198,8 @@ def main():
         return warm_cache(args)
     all_times, failed = {}, 0
     for name in args.models:
-        try:
-            all_times[name] = measure(args, name)
-        except Exception as error:  # one network's trouble must not cost the others' numbers
-            if args.compile_only:
-                raise
-            failed += 1
-            print(f"{name}: {type(error).__name__}: {error}", flush=True)
-        torch._dynamo.reset()
-        torch.cuda.empty_cache()
+        all_times[name], problems = measure(args, name)
+        failed += problems
     if args.ours:
         print(f"\n{torch.cuda.get_device_name()}, torch {torch.__version__}")
         print_table(args, all_times)
