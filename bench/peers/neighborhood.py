@@ -15,8 +15,8 @@ import math
 
 import torch
 
+import networks  # before anything of tools/fixtures, whose folder it names
 import dinat
-import networks
 
 WINDOW, WIDTH = 7, 32
 ROWS = ((56, 2, 1), (28, 4, 1), (14, 8, 1), (7, 16, 1), (56, 2, 8), (28, 4, 4), (14, 8, 2))

@@ -5,9 +5,9 @@
   python3 bench/peers/torch_gpu.py MODEL ... --warm-cache    compiles only, all at the same time
 
 Modes: eager; compiled (CUDA graphs); second, compiled in a network's second form where it has one
-(flex_attention, torchvision's deformable convolution); natten, compiled, and natten_graph, the
-uncompiled network as one CUDA graph, where NATTEN is installed: 0.21 has no position bias, DIFFERENT
-and not in the table.
+(flex_attention, torchvision's deformable convolution); where NATTEN is installed natten, compiled,
+and natten_graph, the uncompiled network as one CUDA graph: not in the table, as 0.21 has no position
+bias and so computes something else (DIFFERENT).
 Prints one line per model, mode and batch: median milliseconds by CUDA events, pictures per second.
 With --ours FOLDER (MODEL.json: what apps/bench --json printed; bench/gpu.sh does both) ends with
 one table of all. Compiled kernels are kept in $TORCHINDUCTOR_CACHE_DIR.
@@ -89,25 +89,35 @@ def fast_form(model, mode, x):
     return torch.compile(model, mode="reduce-overhead", dynamic=False)
 
 
+def picture(args, name, model, batch):
+    size = args.size or networks.size(name, model)
+    torch.manual_seed(1)
+    x = torch.randn(batch, 3, size, size, device=args.device, dtype=torch.half)
+    return x.to(memory_format=torch.channels_last)
+
+
+@torch.inference_mode()
+def eager_logits(args, name):
+    """By batch: what the modes' logits are compared with."""
+    model = network(args, name, "eager")
+    return {batch: model(picture(args, name, model, batch)).float() for batch in args.batches}
+
+
 @torch.inference_mode()
 def measure_mode(args, name, mode, want):
-    """{batch: ms}, printed as it goes. `want`: logits by batch, of the first mode that has them."""
+    """{batch: ms}, printed as it goes."""
     times = {}
     model = network(args, name, mode)
-    size = args.size or networks.size(name, model)
     for batch in args.batches:
-        torch.manual_seed(1)
-        x = torch.randn(batch, 3, size, size, device=args.device, dtype=torch.half)
-        x = x.to(memory_format=torch.channels_last)
+        x = picture(args, name, model, batch)
         networks.prepare(model, x if form_of(mode) == "natten" else x[:1])
         start = time.perf_counter()
         fast = fast_form(model, mode, x)
         logits = fast(x).float()
         seconds = time.perf_counter() - start
-        want.setdefault(batch, logits)
-        error = float((logits - want[batch]).abs().max() / want[batch].abs().max())
         if args.compile_only:
             continue
+        error = float((logits - want[batch]).abs().max() / want[batch].abs().max())
         times[batch] = ms = median_ms(fast, x, 30 if batch > 1 else 100)
         print(f"{name} {mode} batch {batch}: {ms:.3f} ms, {1e3 * batch / ms:.0f} img/s, "
               f"ready after {seconds:.0f} s, difference {error:.0e}"
@@ -120,6 +130,8 @@ def measure(args, name):
     times, want, failed = {}, {}, 0
     for mode in (m for m in args.modes if applies(m, name)):
         try:
+            if not want and not args.compile_only:
+                want = eager_logits(args, name)
             times[mode] = measure_mode(args, name, mode, want)
         except Exception as error:  # one mode's trouble must not cost the others' numbers
             if args.compile_only:
