@@ -134,17 +134,32 @@ static bool made_before(const vt_program *p, vt_value value, const vt_record *be
     return false;
 }
 
-/* a + r(x), r a record of `kind` with room for a residual */
+/* The record of `kind` that makes one side of r, if it has room for the other side, which is there
+ * before it runs. */
+static vt_record *with_room(vt_program *p, const vt_record *r, int side, vt_op_kind kind)
+{
+    vt_record *producer = sole_producer(p, r->source[side], kind);
+    bool takes =
+        producer && producer->source[1].id < 0 && made_before(p, r->source[1 - side], producer);
+    return takes ? producer : NULL;
+}
+
+/* The producer of one side of r takes the other side, and makes what r made. */
+static void take_over(vt_record *producer, vt_record *r, int side)
+{
+    producer->source[1] = r->source[1 - side];
+    producer->dst = r->dst;
+    remove_record(r);
+}
+
+/* a + r(x), r a record of `kind` */
 static bool add_into(vt_program *p, size_t i, vt_op_kind kind)
 {
     vt_record *r = &p->records[i];
     for (int side = 0; r->kind == VT_OP_ADD && side < 2; side++) {
-        vt_record *producer = sole_producer(p, r->source[side], kind);
-        vt_value other = r->source[1 - side];
-        if (producer && producer->source[1].id < 0 && made_before(p, other, producer)) {
-            producer->source[1] = other;
-            producer->dst = r->dst;
-            remove_record(r);
+        vt_record *producer = with_room(p, r, side, kind);
+        if (producer) {
+            take_over(producer, r, side);
             return true;
         }
     }
@@ -170,14 +185,10 @@ static bool mul_into_linear(vt_program *p, size_t i)
         return false;
     }
     for (int side = 0; side < 2; side++) {
-        vt_record *linear = sole_producer(p, r->source[side], VT_OP_LINEAR);
-        vt_value other = r->source[1 - side];
-        if (linear && linear->source[1].id < 0 && made_before(p, other, linear) &&
-            linear->as.linear.norm_place != VT_NORM_OUTPUT) {
+        vt_record *linear = with_room(p, r, side, VT_OP_LINEAR);
+        if (linear && linear->as.linear.norm_place != VT_NORM_OUTPUT) {
             linear->as.linear.gated = true;
-            linear->source[1] = other;
-            linear->dst = r->dst;
-            remove_record(r);
+            take_over(linear, r, side);
             return true;
         }
     }
