@@ -17,7 +17,6 @@ typedef struct choice {
     vt_dtype in, product, out; /* operands, result of the product, destination */
     bool gathers;              /* the operand is written to scratch first */
     bool finishes;             /* activation, norm or residual come in a kernel behind */
-    bool gated;                /* so does the factor */
     bool residual_in_product;
     vt_activation act_in_product;
     size_t product_at, workspace_at, bytes; /* in the scratch */
@@ -38,8 +37,7 @@ static choice describe(const vt_plan_input *in, const vt_record *r)
     c.out = vt_map_dtype(in->program, r->dst);
     c.gathers = p->norm_place == VT_NORM_INPUT || p->patch > 1 ||
                 vt_map_dtype(in->program, r->source[0]) != c.in;
-    c.gated = p->gated;
-    bool has_residual = r->source[1].id >= 0 && !c.gated;
+    bool has_residual = r->source[1].id >= 0 && !p->gated; /* a factor comes last, in gate() */
     bool norm_out = p->norm_place == VT_NORM_OUTPUT;
     /* within a rounding of a half type, but not of f32; and where a kernel behind adds the residual
      * to the activation, that kernel computes the right one at no cost */
@@ -155,7 +153,7 @@ static cudaError_t finish(const vt_exec *exec, const vt_record *r, const choice 
     const vt_linear *p = &r->as.linear;
     bool norm = p->norm_place == VT_NORM_OUTPUT;
     bool act = p->act != VT_ACT_NONE && c->act_in_product == VT_ACT_NONE;
-    const void *residual = c->gated ? NULL : vt_exec_map(exec, r->source[1]);
+    const void *residual = p->gated ? NULL : vt_exec_map(exec, r->source[1]);
     cudaError_t code = cudaSuccess;
     if (act || !norm) {
         code = vt_cuda_finish_rows(
@@ -219,7 +217,7 @@ static void linear_run(const vt_exec *exec, const vt_record *r)
     if (c->finishes) {
         vt_cuda_note(exec, r, finish(exec, r, c, result));
     }
-    if (c->gated) {
+    if (p->gated) {
         vt_cuda_note(exec, r, gate(exec, r, c));
     }
 }
