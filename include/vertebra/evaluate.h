@@ -88,8 +88,8 @@ typedef struct vt_evaluate_times {
  * that GPUs are to prepare takes 27 bytes per pixel of the input and picture; of larger pictures
  * than that the worker resizes what is needed, to the same bits. A GPU always runs gpu_batch
  * pictures, blank ones after the last. `records` holds source->count records; `settings` and
- * `times` may be NULL. Errors: VT_ERR_ARGUMENT (no head, a label beyond the classes, sizes below
- * 1), VT_ERR_UNSUPPORTED
+ * `times` may be NULL.
+ * Errors: VT_ERR_ARGUMENT (no head, a label beyond the classes, sizes below 1), VT_ERR_UNSUPPORTED
  * (`preprocess` for a model that is not on a GPU), VT_ERR_CANCELLED (records made so far are
  * valid), VT_ERR_MEMORY, VT_ERR_LIMIT (a thread cannot be started), those of vt_session_forward. */
 vt_status vt_evaluate(const vt_model *const *models, int model_count,

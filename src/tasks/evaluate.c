@@ -318,8 +318,11 @@ static vt_status run_part(consumer *c, slot *s, int64_t at, int64_t n, bool is_l
     if (is_last) {
         release(p, s);
     }
-    if (status != VT_OK || !good) {
-        count_done(p, status == VT_OK ? n : 0);
+    if (!good) {
+        count_done(p, n);
+        return VT_OK;
+    }
+    if (status != VT_OK) {
         return status;
     }
     status = start_network(c, error);
