@@ -596,10 +596,12 @@ static void check_attention(void)
     }
 }
 
-/* The first `period` rows again and again, so that one reference serves many rows. */
-static void repeat_rows(array &a, size_t period, size_t cols)
+/* Rows repeat after so many, so that one reference serves many rows. */
+static const size_t PERIOD = 389;
+
+static void repeat_rows(array &a, size_t cols)
 {
-    size_t bytes = period * cols * size_of(a.dtype), total = a.count * size_of(a.dtype);
+    size_t bytes = PERIOD * cols * size_of(a.dtype), total = a.count * size_of(a.dtype);
     for (size_t at = bytes; at < total; at += bytes) {
         must(cudaMemcpy((char *)a.data() + at, a.data(), std::min(bytes, total - at),
                         cudaMemcpyDeviceToDevice),
@@ -612,6 +614,29 @@ static double rounded(vt_dtype dtype, double x)
     unsigned char bytes[4];
     put(bytes, dtype, 0, (float)x);
     return get(bytes, dtype, 0);
+}
+
+/* Row r as a product takes it. */
+static std::vector<double> operand_row(const array &src, size_t r, size_t cols, bool norm,
+                                       const array &scale, const array &shift)
+{
+    std::vector<double> x(src.host.begin() + (ptrdiff_t)(r * cols),
+                          src.host.begin() + (ptrdiff_t)((r + 1) * cols));
+    if (norm) {
+        norm_row(x, &scale, &shift, 1e-5f, x.data());
+    }
+    for (double &v : x) {
+        v = rounded(src.dtype, v);
+    }
+    return x;
+}
+
+/* Row r and all that repeat it. */
+static void repeat_result(std::vector<double> &want, size_t r, const std::vector<double> &y)
+{
+    for (size_t at = r * y.size(); at < want.size(); at += PERIOD * y.size()) {
+        std::copy(y.begin(), y.end(), want.begin() + (ptrdiff_t)at);
+    }
 }
 
 static std::vector<double> product_row(const std::vector<double> &x, const array &weight,
@@ -637,25 +662,18 @@ struct mlp_case {
 
 static void check_mlp_case(const mlp_case &k, vt_dtype t)
 {
-    size_t cols = (size_t)k.cols, hidden = (size_t)k.hidden, period = 389;
-    size_t rows = (size_t)k.rows, distinct = std::min(rows, period);
+    size_t cols = (size_t)k.cols, hidden = (size_t)k.hidden;
+    size_t rows = (size_t)k.rows, distinct = std::min(rows, PERIOD);
     array src(t, rows * cols, k.spread, k.centre), other(t, rows * cols), dst(t, rows * cols);
     array up(t, hidden * cols, 1 / sqrtf((float)cols)),
         down(t, cols * hidden, 1 / sqrtf((float)hidden));
     array up_bias(VT_F32, hidden), down_bias(VT_F32, cols), in_scale(VT_F32, cols, 0.5f, 1.0f);
     array in_shift(VT_F32, cols), out_scale(VT_F32, cols, 0.5f, 1.0f), out_shift(VT_F32, cols);
     std::vector<double> want(dst.count);
-    repeat_rows(src, period, cols);
-    repeat_rows(other, period, cols);
+    repeat_rows(src, cols);
+    repeat_rows(other, cols);
     for (size_t r = 0; r < distinct; r++) {
-        std::vector<double> x(src.host.begin() + (ptrdiff_t)(r * cols),
-                              src.host.begin() + (ptrdiff_t)((r + 1) * cols));
-        if (k.norm_in) {
-            norm_row(x, &in_scale, &in_shift, 1e-5f, x.data());
-        }
-        for (double &v : x) {
-            v = rounded(t, v);
-        }
+        std::vector<double> x = operand_row(src, r, cols, k.norm_in, in_scale, in_shift);
         std::vector<double> h = product_row(x, up, k.bias ? &up_bias : NULL);
         for (double &v : h) {
             v = rounded(t, activation(k.act, v));
@@ -667,10 +685,8 @@ static void check_mlp_case(const mlp_case &k, vt_dtype t)
         for (size_t c = 0; c < cols; c++) {
             size_t i = r * cols + c;
             y[c] += k.residual == 1 ? src.host[i] : k.residual == 2 ? other.host[i] : 0;
-            for (; i < want.size(); i += period * cols) {
-                want[i] = y[c];
-            }
         }
+        repeat_result(want, r, y);
     }
     vt_cuda_mlp a = {};
     a.src = src.data();
@@ -737,24 +753,17 @@ static void check_mlp(void)
 
 static void check_linear_case(const linear_case &k, vt_dtype t)
 {
-    size_t depth = (size_t)k.depth, cols = (size_t)k.cols, period = 389;
-    size_t rows = (size_t)k.rows, distinct = std::min(rows, period);
+    size_t depth = (size_t)k.depth, cols = (size_t)k.cols;
+    size_t rows = (size_t)k.rows, distinct = std::min(rows, PERIOD);
     array src(t, rows * depth, k.spread, k.centre), other(t, rows * cols), dst(t, rows * cols);
     array weight(t, cols * depth, 1 / sqrtf((float)depth)), bias(VT_F32, cols);
     array in_scale(VT_F32, depth, 0.5f, 1.0f), in_shift(VT_F32, depth);
     array out_scale(VT_F32, cols, 0.5f, 1.0f), out_shift(VT_F32, cols);
     std::vector<double> want(dst.count);
-    repeat_rows(src, period, depth);
-    repeat_rows(other, period, cols);
+    repeat_rows(src, depth);
+    repeat_rows(other, cols);
     for (size_t r = 0; r < distinct; r++) {
-        std::vector<double> x(src.host.begin() + (ptrdiff_t)(r * depth),
-                              src.host.begin() + (ptrdiff_t)((r + 1) * depth));
-        if (k.norm_in) {
-            norm_row(x, &in_scale, &in_shift, 1e-5f, x.data());
-        }
-        for (double &v : x) {
-            v = rounded(t, v);
-        }
+        std::vector<double> x = operand_row(src, r, depth, k.norm_in, in_scale, in_shift);
         std::vector<double> y = product_row(x, weight, k.bias ? &bias : NULL);
         for (double &v : y) {
             v = activation(k.act, v);
@@ -765,10 +774,8 @@ static void check_linear_case(const linear_case &k, vt_dtype t)
         for (size_t c = 0; c < cols; c++) {
             size_t i = r * cols + c;
             y[c] = k.residual == 3 ? y[c] * other.host[i] : y[c] + (k.residual ? other.host[i] : 0);
-            for (; i < want.size(); i += period * cols) {
-                want[i] = y[c];
-            }
         }
+        repeat_result(want, r, y);
     }
     vt_cuda_linear a = {};
     a.src = src.data();
