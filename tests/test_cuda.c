@@ -295,6 +295,87 @@ static void test_sessions_share_a_model(void **state)
     vt_context_destroy(&gpu);
 }
 
+/* Sessions one after the other: the thread's last result, or NULL after a failure. */
+static void *run_sessions(void *model)
+{
+    enum { SESSIONS = 8 };
+    void *result = NULL;
+    for (int i = 0; i < SESSIONS; i++) {
+        free(result);
+        result = run_thread(model);
+        if (!result) {
+            break;
+        }
+    }
+    return result;
+}
+
+/* The same with a context and a model of its own each time. */
+static void *run_contexts(void *unused)
+{
+    (void)unused;
+    enum { CONTEXTS = 4 };
+    void *result = NULL;
+    for (int i = 0; i < CONTEXTS; i++) {
+        vt_context *gpu = NULL;
+        vt_model *model = NULL;
+        vt_error error = {0};
+        vt_context_settings s = vt_context_settings_default();
+        vt_model_settings m = vt_model_settings_default();
+        s.device = "cuda";
+        m.dtype = VT_F16;
+        m.window_rule = VT_WINDOW_PAD;
+        free(result);
+        result = NULL;
+        if (vt_context_create(&gpu, &s, &error) == VT_OK &&
+            vt_model_golden(&model, gpu, NANO, 10, &m, &error) == VT_OK) {
+            result = run_thread(model);
+        } else {
+            fprintf(stderr, "%s\n", error.message);
+        }
+        vt_model_destroy(&model);
+        vt_context_destroy(&gpu);
+        if (!result) {
+            break;
+        }
+    }
+    return result;
+}
+
+/* First runs are recorded as graphs; what others open and destroy meanwhile must not spoil them. */
+static void test_sessions_come_and_go(void **state)
+{
+    (void)state;
+    enum { THREADS = 5, OWN_CONTEXT = 2 };
+    vt_context *gpu = gpu_context("cuda", true);
+    if (!gpu) {
+        skip();
+        return;
+    }
+    vt_model *model = gpu_golden(gpu, NANO, VT_F16, VT_WINDOW_PAD);
+    pthread_t threads[THREADS];
+    void *results[THREADS];
+    for (int i = 0; i < THREADS; i++) {
+        assert_int_equal(
+            pthread_create(&threads[i], NULL, i < OWN_CONTEXT ? run_contexts : run_sessions, model),
+            0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], &results[i]);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        assert_non_null(results[i]);
+        if (i >= OWN_CONTEXT) { /* another context may choose another algorithm */
+            assert_memory_equal(results[i], results[OWN_CONTEXT], 10 * sizeof(float));
+        }
+    }
+    for (int i = 0; i < THREADS; i++) {
+        free(results[i]);
+    }
+    vt_model_destroy(&model);
+    vt_context_destroy(&gpu);
+}
+
 /* A context and a model of its own per GPU, all at once. */
 static void test_several_gpus(void **state)
 {
@@ -344,10 +425,15 @@ static void test_several_gpus(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sizes),        cmocka_unit_test(test_rules),
-        cmocka_unit_test(test_v2),           cmocka_unit_test(test_unfused),
-        cmocka_unit_test(test_many_shapes),  cmocka_unit_test(test_out_of_memory),
-        cmocka_unit_test(test_strides),      cmocka_unit_test(test_sessions_share_a_model),
+        cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_rules),
+        cmocka_unit_test(test_v2),
+        cmocka_unit_test(test_unfused),
+        cmocka_unit_test(test_many_shapes),
+        cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_strides),
+        cmocka_unit_test(test_sessions_share_a_model),
+        cmocka_unit_test(test_sessions_come_and_go),
         cmocka_unit_test(test_several_gpus),
     };
     if (argc > 1) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Memory, streams, graphs and weights of the CUDA backend. */
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -31,6 +32,19 @@ void vt_cuda_leave(vt_cuda_scope scope)
         cudaSetDevice(scope.previous);
     }
     cudaThreadExchangeStreamCaptureMode(&scope.mode);
+}
+
+/* Readers record a stream, a writer destroys what waits for the device. */
+static pthread_rwlock_t recordings = PTHREAD_RWLOCK_INITIALIZER;
+
+void vt_cuda_begin_recording(void)
+{
+    pthread_rwlock_rdlock(&recordings);
+}
+
+void vt_cuda_end_recording(void)
+{
+    pthread_rwlock_unlock(&recordings);
 }
 
 vt_status vt_cuda_check(const vt_backend *backend, cudaError_t code, const char *what,
@@ -188,6 +202,9 @@ static void close_stream(const vt_backend *backend, void *stream)
     vt_cuda_scope scope = vt_cuda_enter(backend);
     if (s->own) {
         cudaStreamSynchronize(s->own);
+    }
+    pthread_rwlock_wrlock(&recordings);
+    if (s->own) {
         cudaStreamDestroy(s->own);
     }
     if (s->blas) {
@@ -201,6 +218,7 @@ static void close_stream(const vt_backend *backend, void *stream)
         cudaEventDestroy(s->end);
     }
     cudaFree(s->staging);
+    pthread_rwlock_unlock(&recordings);
     vt_cuda_leave(scope);
     vt_free(vt_cuda_of(backend)->allocator, s);
 }
@@ -463,6 +481,7 @@ static cudaError_t record_graph(const struct vt_plan *plan, vt_exec *exec, vt_cu
 {
     cudaGraph_t graph = NULL;
     cudaStream_t stream = s->stream;
+    vt_cuda_begin_recording();
     cudaError_t code = cudaStreamBeginCapture(s->own, cudaStreamCaptureModeRelaxed);
     if (code == cudaSuccess) {
         s->stream = s->own;
@@ -470,6 +489,7 @@ static cudaError_t record_graph(const struct vt_plan *plan, vt_exec *exec, vt_cu
         s->stream = stream;
         code = cudaStreamEndCapture(s->own, &graph);
     }
+    vt_cuda_end_recording();
     if (code == cudaSuccess && exec->status == VT_OK) {
         code = cudaGraphInstantiate(graph_exec, graph, 0);
     }
@@ -578,11 +598,13 @@ static void destroy(const vt_backend *backend)
 {
     vt_cuda *cuda = (vt_cuda *)(size_t)backend;
     vt_cuda_scope scope = vt_cuda_enter(backend);
+    pthread_rwlock_wrlock(&recordings);
     vt_cuda_tune_close(cuda);
     vt_cuda_dnn_close(cuda);
     if (cuda->blas) {
         cublasLtDestroy(cuda->blas);
     }
+    pthread_rwlock_unlock(&recordings);
     vt_cuda_leave(scope);
     vt_allocator allocator = cuda->allocator_copy;
     vt_free(&allocator, cuda);

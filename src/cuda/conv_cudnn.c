@@ -534,6 +534,7 @@ static const char *find(const vt_plan_input *in, const vt_record *r, answer *out
     problem wanted = problem_of(in, r);
     bool known = false;
     vt_cuda_scope scope = vt_cuda_enter(in->backend);
+    vt_cuda_begin_recording(); /* proposals are timed as graphs */
     pthread_mutex_lock(&dnn->lock);
     load(dnn);
     const char *why = dnn->missing;
@@ -553,6 +554,7 @@ static const char *find(const vt_plan_input *in, const vt_record *r, answer *out
         why = "cuDNN has no kernel for this shape";
     }
     pthread_mutex_unlock(&dnn->lock);
+    vt_cuda_end_recording();
     vt_cuda_leave(scope);
     return why;
 }

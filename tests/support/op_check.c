@@ -369,15 +369,45 @@ static op_case copy_data(const op_case *c)
     return copy;
 }
 
-static void round_and_activate(float *x, int64_t count, vt_dtype dtype, vt_activation act)
+/* What a model does after the sums of a product or convolution, each a step of its own. */
+typedef struct later_steps {
+    vt_activation act;
+    const float *other; /* NULL, or a map that is added; with `gated` a factor */
+    bool gated;
+} later_steps;
+
+/* Takes the steps out of a record whose results are maps of a half type. */
+static later_steps take_later_steps(op_case *c, vt_dtype dtype)
+{
+    vt_record *r = &c->program.records[0];
+    vt_linear *p = &r->as.linear;
+    later_steps later = {VT_ACT_NONE, NULL, false};
+    if (dtype != VT_F32 && r->kind == VT_OP_CONV2D) {
+        later.act = r->as.conv2d.act;
+        r->as.conv2d.act = VT_ACT_NONE;
+    } else if (dtype != VT_F32 && r->kind == VT_OP_LINEAR && p->norm_place != VT_NORM_OUTPUT &&
+               (p->act != VT_ACT_NONE || p->gated)) {
+        later =
+            (later_steps){p->act, r->source[1].id < 0 ? NULL : c->maps[r->source[1].id], p->gated};
+        p->act = VT_ACT_NONE;
+        p->gated = false;
+        r->source[1].id = -1;
+    }
+    return later;
+}
+
+/* Rounds the sums, and again after each step. */
+static void take_steps(float *x, int64_t count, vt_dtype dtype, const later_steps *later)
 {
     op_round(x, count, dtype);
-    if (act != VT_ACT_NONE) {
-        for (int64_t i = 0; i < count; i++) {
-            x[i] = vt_ref_activate(act, x[i]);
-        }
-        op_round(x, count, dtype);
+    for (int64_t i = 0; i < count; i++) {
+        x[i] = vt_ref_activate(later->act, x[i]);
     }
+    op_round(x, count, dtype);
+    for (int64_t i = 0; later->other && i < count; i++) {
+        x[i] = later->gated ? later->other[i] * x[i] : later->other[i] + x[i];
+    }
+    op_round(x, count, dtype);
 }
 
 /* What a product multiplies and its bias, as libraries want them; a residual stays as it is. */
@@ -410,13 +440,9 @@ float *op_naive(const op_case *c, vt_dtype dtype)
         op_round(copy.weights[pad], copy.shapes[pad].cols,
                  copy.program.maps[r->source[0].id].dtype);
     }
-    vt_activation act = VT_ACT_NONE;
-    if (r->kind == VT_OP_CONV2D && dtype != VT_F32) {
-        act = r->as.conv2d.act;
-        r->as.conv2d.act = VT_ACT_NONE;
-    }
+    later_steps later = take_later_steps(&copy, dtype);
     float *out = op_reference(&copy);
-    round_and_activate(out, op_elements(dst.shape), dst.dtype, act);
+    take_steps(out, op_elements(dst.shape), dst.dtype, &later);
     *r = saved;
     for (int i = 0; i < OP_MAX_MAPS; i++) {
         free(copy.maps[i]);

@@ -62,8 +62,9 @@ float *op_run(const op_case *c, const op_where *where);
 float *op_reference(op_case *c);
 
 /* The plainest computation in `dtype`: sources, matrices, the biases of products and the result
- * rounded, sums in f32. The norm before a product, the sums of a convolution before its activation,
- * and the row that attention pads with are rounded as maps of their own would be. */
+ * rounded, sums in f32. The norm before a product, the sums of a product or convolution before its
+ * activation, the activation before a factor or residual, and the row that attention pads with are
+ * rounded as maps of their own would be. */
 float *op_naive(const op_case *c, vt_dtype dtype);
 
 /* Largest |a - b| over largest |b|; NaN or infinity in `a` where `b` has none gives infinity. */
