@@ -34,7 +34,6 @@ void vt_cuda_leave(vt_cuda_scope scope)
     cudaThreadExchangeStreamCaptureMode(&scope.mode);
 }
 
-/* Readers record a stream, a writer destroys what waits for the device. */
 static pthread_rwlock_t recordings = PTHREAD_RWLOCK_INITIALIZER;
 
 void vt_cuda_begin_recording(void)
@@ -43,6 +42,16 @@ void vt_cuda_begin_recording(void)
 }
 
 void vt_cuda_end_recording(void)
+{
+    pthread_rwlock_unlock(&recordings);
+}
+
+void vt_cuda_forbid_recording(void)
+{
+    pthread_rwlock_wrlock(&recordings);
+}
+
+void vt_cuda_allow_recording(void)
 {
     pthread_rwlock_unlock(&recordings);
 }
@@ -203,7 +212,7 @@ static void close_stream(const vt_backend *backend, void *stream)
     if (s->own) {
         cudaStreamSynchronize(s->own);
     }
-    pthread_rwlock_wrlock(&recordings);
+    vt_cuda_forbid_recording();
     if (s->own) {
         cudaStreamDestroy(s->own);
     }
@@ -218,7 +227,7 @@ static void close_stream(const vt_backend *backend, void *stream)
         cudaEventDestroy(s->end);
     }
     cudaFree(s->staging);
-    pthread_rwlock_unlock(&recordings);
+    vt_cuda_allow_recording();
     vt_cuda_leave(scope);
     vt_free(vt_cuda_of(backend)->allocator, s);
 }
@@ -598,13 +607,13 @@ static void destroy(const vt_backend *backend)
 {
     vt_cuda *cuda = (vt_cuda *)(size_t)backend;
     vt_cuda_scope scope = vt_cuda_enter(backend);
-    pthread_rwlock_wrlock(&recordings);
+    vt_cuda_forbid_recording();
     vt_cuda_tune_close(cuda);
     vt_cuda_dnn_close(cuda);
     if (cuda->blas) {
         cublasLtDestroy(cuda->blas);
     }
-    pthread_rwlock_unlock(&recordings);
+    vt_cuda_allow_recording();
     vt_cuda_leave(scope);
     vt_allocator allocator = cuda->allocator_copy;
     vt_free(&allocator, cuda);

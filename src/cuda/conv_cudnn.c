@@ -113,9 +113,6 @@ void vt_cuda_dnn_close(vt_cuda *cuda)
 /* The lock is held. The library stays loaded: its threads may outlive the context. */
 static void load(struct vt_cuda_dnn *dnn)
 {
-    if (dnn->tried) {
-        return;
-    }
     dnn->tried = true;
     void *so = dlopen("libcudnn.so.9", RTLD_NOW | RTLD_LOCAL);
     bool complete = so != NULL;
@@ -131,6 +128,22 @@ static void load(struct vt_cuda_dnn *dnn)
     } else if (dnn->api.Create(&dnn->handle) != CUDNN_STATUS_SUCCESS) {
         dnn->missing = "cuDNN does not start here";
         dnn->handle = NULL;
+    }
+}
+
+static void load_once(struct vt_cuda_dnn *dnn)
+{
+    pthread_mutex_lock(&dnn->lock);
+    bool tried = dnn->tried;
+    pthread_mutex_unlock(&dnn->lock);
+    if (!tried) {
+        vt_cuda_forbid_recording();
+        pthread_mutex_lock(&dnn->lock);
+        if (!dnn->tried) {
+            load(dnn);
+        }
+        pthread_mutex_unlock(&dnn->lock);
+        vt_cuda_allow_recording();
     }
 }
 
@@ -534,9 +547,9 @@ static const char *find(const vt_plan_input *in, const vt_record *r, answer *out
     problem wanted = problem_of(in, r);
     bool known = false;
     vt_cuda_scope scope = vt_cuda_enter(in->backend);
+    load_once(dnn);
     vt_cuda_begin_recording(); /* proposals are timed as graphs */
     pthread_mutex_lock(&dnn->lock);
-    load(dnn);
     const char *why = dnn->missing;
     for (size_t i = 0; !why && !known && i < dnn->answer_count; i++) {
         known = memcmp(&dnn->answers[i].of, &wanted, sizeof wanted) == 0;

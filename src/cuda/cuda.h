@@ -109,11 +109,14 @@ typedef struct vt_cuda_scope {
 vt_cuda_scope vt_cuda_enter(const vt_backend *backend);
 void vt_cuda_leave(vt_cuda_scope scope);
 
-/* Between these a stream is recorded. The libraries wait for the whole device when their handles are
- * destroyed, which would spoil the recording, so that sessions and contexts being destroyed stay
- * outside. Several threads may record at a time; take locks that a recording needs after this. */
+/* A lock of the whole process, as recordings are the driver's. Between the first two a stream is
+ * recorded, by any number of threads. cuBLASLt waits for the whole device when a handle is destroyed,
+ * which would spoil that, and cuDNN may when it starts or ends: this is done between the other two, by
+ * one thread at a time and while nobody records. Take other locks after this one. */
 void vt_cuda_begin_recording(void);
 void vt_cuda_end_recording(void);
+void vt_cuda_forbid_recording(void);
+void vt_cuda_allow_recording(void);
 
 /* VT_OK, or a message that names the device and what was being done. */
 vt_status vt_cuda_check(const vt_backend *backend, cudaError_t code, const char *what,
