@@ -34,274 +34,77 @@ static const char help[] =
 
 /* ---- the modules ----------------------------------------------------------------------------- */
 
-typedef struct layer_case layer_case;
-
 typedef union layer {
-    vt_linear_layer linear;
-    vt_conv_layer conv;
-    vt_patch_embed patch_embed;
-    vt_patch_merge patch_merge;
-    vt_position_encoding position;
-    vt_mlp mlp;
-    vt_conv_mlp conv_mlp;
-    vt_convnext_block convnext;
-    vt_mbconv mbconv;
-    vt_squeeze_excite gate;
-    vt_self_attention self;
-    vt_window_attention window;
-    vt_multi_axis_attention multi_axis;
-    vt_neighborhood_attention neighborhood;
-    vt_halo_attention halo;
-    vt_hilo_attention hilo;
-    vt_large_kernel_attention large_kernel;
-    vt_linear_attention_layer linear_attention;
-    vt_channel_attention_layer channel_attention;
-    vt_local_concentration concentration;
-    vt_deform_conv deform;
-    vt_classifier classifier;
-    vt_stage_output output;
+#define MODULE(name, type, ...) type name;
+#include "layers.def"
+#undef MODULE
 } layer;
+
+typedef struct layer_case layer_case;
 
 /* `output`: the one that `forward` names; NULL: what it returns. */
 typedef struct layer_kind {
     const char *name, *output;
     void (*bind)(vt_binder *b, const layer_case *c, layer *l);
     vt_value (*forward)(vt_builder *b, const layer_case *c, const layer *l, vt_value x);
+    const layer_case *cases;
+    int case_count;
 } layer_kind;
 
 /* A layer on a map of size x size x channels; what else its settings need. */
 struct layer_case {
-    const layer_kind *kind;
     const char *where; /* network and stage */
     int size, channels;
     int width;                     /* channels behind the layer, or inside it */
     int heads, window, step, halo; /* step: stride, dilation or shift */
     bool other;                    /* the module's second form */
+    const layer_kind *kind;        /* set by list_cases() */
 };
 
-/* A module: its member of the union, its name, the output that it names or NULL, how it is recorded
- * and bound. */
-#define LAYER(id, title, named, call, ...)                                                         \
-    static void bind_##id(vt_binder *b, const layer_case *c, layer *l)                             \
+#define MODULE(name, type, named, bound, recorded, ...)                                            \
+    static void bind_##name(vt_binder *b, const layer_case *c, layer *of)                          \
     {                                                                                              \
-        l->id = __VA_ARGS__;                                                                       \
+        of->name = bound;                                                                          \
     }                                                                                              \
-    static vt_value forward_##id(vt_builder *b, const layer_case *c, const layer *l, vt_value x)   \
+    static vt_value forward_##name(vt_builder *b, const layer_case *c, const layer *of,            \
+                                   vt_value x)                                                     \
     {                                                                                              \
+        const type *l = &of->name;                                                                 \
         (void)c;                                                                                   \
-        return call;                                                                               \
+        return recorded;                                                                           \
     }                                                                                              \
-    static const layer_kind kind_##id = {title, named, bind_##id, forward_##id};
+    static const layer_case cases_##name[] = {__VA_ARGS__};                                        \
+    static const layer_kind kind_##name = {                                                        \
+        #name,          named,        bind_##name,                                                 \
+        forward_##name, cases_##name, sizeof cases_##name / sizeof cases_##name[0]};
+#include "layers.def"
+#undef MODULE
 
-static vt_value forward_windows(vt_builder *b, const vt_self_attention *l, vt_value x, int side)
-{
-    return vt_self_attention_forward(b, l, x, &(vt_pattern){.window_h = side, .window_w = side});
-}
-
-LAYER(linear, "linear", NULL, vt_linear_forward(b, &l->linear, x, VT_ACT_NONE),
-      vt_linear_bind(b, "linear", c->channels, c->width, true))
-
-LAYER(conv, "conv", NULL, vt_conv_forward(b, &l->conv, x, VT_ACT_NONE),
-      vt_conv_bind(b, "conv",
-                   &(vt_conv_settings){.in = c->channels,
-                                       .out = c->width,
-                                       .kernel = c->window,
-                                       .stride = c->step,
-                                       .pad = c->window % 2 ? c->window / 2 : 0,
-                                       .bias = true}))
-
-LAYER(patch_embed, "patch_embed", NULL, vt_patch_embed_forward(b, &l->patch_embed, x),
-      vt_patch_embed_bind(b, c->channels, c->width, c->window, 1e-5f))
-
-LAYER(patch_merge, "patch_merge", NULL, vt_patch_merge_forward(b, &l->patch_merge, x),
-      vt_patch_merge_bind(b, c->channels, !c->other, 1e-5f))
-
-LAYER(position, "position_encoding", NULL, vt_position_encoding_forward(b, &l->position, x),
-      vt_position_encoding_bind(b, c->channels))
-
-LAYER(mlp, "mlp", NULL, vt_mlp_forward(b, &l->mlp, x),
-      vt_mlp_bind(b, c->channels, c->width, VT_ACT_GELU, VT_NO_WEIGHT))
-
-LAYER(conv_mlp, "conv_mlp", NULL, vt_conv_mlp_forward(b, &l->conv_mlp, x),
-      vt_conv_mlp_bind(b, &(vt_conv_mlp_settings){
-                              .channels = c->channels, .hidden = c->width, .act = VT_ACT_GELU}))
-
-LAYER(convnext, "convnext_block", NULL, vt_convnext_block_forward(b, &l->convnext, x),
-      vt_convnext_block_bind(b, c->channels, 1e-6f))
-
-LAYER(mbconv, "mbconv", NULL, vt_mbconv_forward(b, &l->mbconv, x),
-      vt_mbconv_bind(b, &(vt_mbconv_settings){.in = c->channels,
-                                              .out = c->width,
-                                              .hidden = 4 * c->width,
-                                              .gate_hidden = c->width / 4,
-                                              .stride = c->step,
-                                              .act = VT_ACT_GELU_TANH,
-                                              .gate_act = VT_ACT_SILU,
-                                              .eps = 1e-3f}))
-
-LAYER(gate, "squeeze_excite", NULL, vt_squeeze_excite_forward(b, &l->gate, x),
-      c->other ? vt_channel_conv_gate_bind(b, c->channels, c->window, VT_ACT_SIGMOID)
-               : vt_squeeze_excite_bind(b, &(vt_squeeze_excite_settings){.channels = c->channels,
-                                                                         .hidden = c->width,
-                                                                         .act = VT_ACT_SILU,
-                                                                         .gate = VT_ACT_SIGMOID}))
-
-LAYER(self, "attention", NULL, forward_windows(b, &l->self, x, c->window),
-      vt_self_attention_bind(b, c->channels, c->heads, true, VT_NO_WEIGHT))
-
-LAYER(window, "window_attention", NULL, vt_window_attention_forward(b, &l->window, x),
-      vt_window_attention_bind(b, &(vt_window_attention_settings){.channels = c->channels,
-                                                                  .heads = c->heads,
-                                                                  .window = c->window,
-                                                                  .shifted = c->step != 0,
-                                                                  .cosine = c->other,
-                                                                  .rule = VT_WINDOW_PAD}))
-
-LAYER(multi_axis, "multi_axis_attention", NULL,
-      vt_multi_axis_attention_forward(b, &l->multi_axis, x),
-      vt_multi_axis_attention_bind(b, &(vt_multi_axis_settings){.channels = c->channels,
-                                                                .heads = c->heads,
-                                                                .hidden = 4 * c->channels,
-                                                                .window_h = c->window,
-                                                                .window_w = c->window,
-                                                                .act = VT_ACT_GELU_TANH,
-                                                                .eps = 1e-5f}))
-
-LAYER(neighborhood, "neighborhood_attention", NULL,
-      vt_neighborhood_attention_forward(b, &l->neighborhood, x),
-      vt_neighborhood_attention_bind(b,
-                                     &(vt_neighborhood_attention_settings){.channels = c->channels,
-                                                                           .heads = c->heads,
-                                                                           .window_h = c->window,
-                                                                           .window_w = c->window,
-                                                                           .dilation_h = c->step,
-                                                                           .dilation_w = c->step,
-                                                                           .position_bias = true}))
-
-LAYER(halo, "halo_attention", NULL, vt_halo_attention_forward(b, &l->halo, x),
-      vt_halo_attention_bind(b, &(vt_halo_attention_settings){.channels = c->channels,
-                                                              .heads = c->heads,
-                                                              .block = c->window,
-                                                              .halo = c->halo,
-                                                              .stride = c->step}))
-
-LAYER(hilo, "hilo_attention", NULL, vt_hilo_attention_forward(b, &l->hilo, x),
-      vt_hilo_attention_bind(b, &(vt_hilo_attention_settings){.channels = c->channels,
-                                                              .heads = c->heads,
-                                                              .window = c->window,
-                                                              .alpha = 0.9}))
-
-LAYER(large_kernel, "large_kernel_attention", NULL,
-      vt_large_kernel_attention_forward(b, &l->large_kernel, x),
-      vt_large_kernel_attention_bind(b, c->channels))
-
-LAYER(linear_attention, "linear_attention", NULL,
-      vt_linear_attention_forward(b, &l->linear_attention, x),
-      vt_linear_attention_bind(b, c->channels, c->heads, 100.0f))
-
-LAYER(channel_attention, "channel_attention", NULL,
-      vt_channel_attention_forward(b, &l->channel_attention, x),
-      vt_channel_attention_bind(b, c->channels, c->heads, VT_CHANNEL_VALUES_OF_Q))
-
-LAYER(concentration, "local_concentration", NULL,
-      vt_local_concentration_forward(b, &l->concentration, x),
-      vt_local_concentration_bind(b, c->channels, c->window, 1e-5f))
-
-LAYER(deform, "deform_conv", NULL, vt_deform_conv_forward(b, &l->deform, x, VT_ACT_GELU),
-      vt_deform_conv_bind(b, "conv",
-                          &(vt_deform_conv_settings){
-                              .in = c->channels, .out = c->width, .kernel = c->window}))
-
-LAYER(classifier, "classifier", "logits",
-      (vt_classifier_forward(b, &l->classifier, x), VT_NO_VALUE),
-      vt_classifier_bind(b, &(vt_classifier_settings){.norm = "norm",
-                                                      .head = "head",
-                                                      .channels = c->channels,
-                                                      .classes = c->width,
-                                                      .eps = 1e-5f,
-                                                      .pool_first = c->other}))
-
-LAYER(output, "stage_output", "C2", (vt_stage_output_forward(b, &l->output, x), VT_NO_VALUE),
-      vt_stage_output_bind(b, 0, c->channels, 1e-5f, true))
-
-/* clang-format off */
-#define ROW(id, of, side, depth, ...) {.kind = &kind_##id, .where = of, .size = side, .channels = depth, __VA_ARGS__}
-static const layer_case cases[] = {
-    ROW(linear, "Swin-T 1, qkv", 56, 96, .width = 288),
-    ROW(linear, "Swin-T 3, qkv", 14, 384, .width = 1152),
-    ROW(conv, "MaxViT-T stem, 3x3", 112, 64, .width = 64, .window = 3, .step = 1),
-    ROW(conv, "VAN-B1 2, 3x3 by 2", 56, 64, .width = 128, .window = 3, .step = 2),
-    ROW(conv, "DaViT-T 2, 2x2 by 2", 56, 96, .width = 192, .window = 2, .step = 2),
-    ROW(patch_embed, "Swin-T", 224, 3, .width = 96, .window = 4),
-    ROW(patch_merge, "Swin-T 2", 56, 96),
-    ROW(patch_merge, "Swin-T 4", 14, 384),
-    ROW(patch_merge, "SwinV2-T 2", 64, 96, .other = true),
-    ROW(position, "DaViT-T 1", 56, 96),
-    ROW(position, "DaViT-T 2", 28, 192),
-    ROW(position, "DaViT-T 3", 14, 384),
-    ROW(position, "DaViT-T 4", 7, 768),
-    ROW(mlp, "Swin-T 1", 56, 96, .width = 384),
-    ROW(mlp, "Swin-T 2", 28, 192, .width = 768),
-    ROW(mlp, "Swin-T 3", 14, 384, .width = 1536),
-    ROW(mlp, "Swin-T 4", 7, 768, .width = 3072),
-    ROW(conv_mlp, "VAN-B1 1", 56, 64, .width = 512),
-    ROW(conv_mlp, "VAN-B1 3", 14, 320, .width = 1280),
-    ROW(conv_mlp, "LITv2-S 3", 14, 384, .width = 1536),
-    ROW(convnext, "ConvNeXt-T 1", 56, 96),
-    ROW(convnext, "ConvNeXt-T 2", 28, 192),
-    ROW(convnext, "ConvNeXt-T 3", 14, 384),
-    ROW(convnext, "ConvNeXt-T 4", 7, 768),
-    ROW(mbconv, "MaxViT-T 1, by 2", 112, 64, .width = 64, .step = 2),
-    ROW(mbconv, "MaxViT-T 1", 56, 64, .width = 64, .step = 1),
-    ROW(mbconv, "MaxViT-T 3", 14, 256, .width = 256, .step = 1),
-    ROW(gate, "MaxViT-T 1", 56, 256, .width = 16),
-    ROW(gate, "MaxViT-T 3", 14, 1024, .width = 64),
-    ROW(gate, "SEHaloNet-33ts 1", 64, 64, .width = 8),
-    ROW(gate, "ECA-HaloNeXt-26ts 1", 64, 64, .window = 3, .other = true),
-    ROW(self, "DaViT-T 1", 56, 96, .heads = 3, .window = 7),
-    ROW(self, "L2ViT-T 3", 14, 384, .heads = 12, .window = 7),
-    ROW(window, "Swin-T 1", 56, 96, .heads = 3, .window = 7),
-    ROW(window, "Swin-T 1, shifted", 56, 96, .heads = 3, .window = 7, .step = 3),
-    ROW(window, "Swin-T 2, shifted", 28, 192, .heads = 6, .window = 7, .step = 3),
-    ROW(window, "Swin-T 3, shifted", 14, 384, .heads = 12, .window = 7, .step = 3),
-    ROW(window, "Swin-T 4", 7, 768, .heads = 24, .window = 7),
-    ROW(window, "SwinV2-T 1, shifted", 64, 96, .heads = 3, .window = 8, .step = 4, .other = true),
-    ROW(window, "SwinV2-B 3, 384 px", 24, 512, .heads = 16, .window = 24, .other = true),
-    ROW(multi_axis, "MaxViT-T 1", 56, 64, .heads = 2, .window = 7),
-    ROW(multi_axis, "MaxViT-T 3", 14, 256, .heads = 8, .window = 7),
-    ROW(neighborhood, "NAT-T 1", 56, 64, .heads = 2, .window = 7),
-    ROW(neighborhood, "NAT-T 2", 28, 128, .heads = 4, .window = 7),
-    ROW(neighborhood, "NAT-T 3", 14, 256, .heads = 8, .window = 7),
-    ROW(neighborhood, "NAT-T 4", 7, 512, .heads = 16, .window = 7),
-    ROW(neighborhood, "DiNAT-T 1, every 8th", 56, 64, .heads = 2, .window = 7, .step = 8),
-    ROW(neighborhood, "DiNAT-T 2, every 4th", 28, 128, .heads = 4, .window = 7, .step = 4),
-    ROW(neighborhood, "DiNAT-T 3, every 2nd", 14, 256, .heads = 8, .window = 7, .step = 2),
-    ROW(halo, "HaloNet-50ts 2", 32, 128, .heads = 4, .window = 8, .step = 1, .halo = 3),
-    ROW(halo, "HaloNet-26t 3", 16, 256, .heads = 8, .window = 8, .step = 1, .halo = 2),
-    ROW(halo, "HaloNet-26t 4, by 2", 16, 512, .heads = 8, .window = 8, .step = 2, .halo = 2),
-    ROW(halo, "HaloNet-26t 4", 8, 512, .heads = 8, .window = 8, .step = 1, .halo = 2),
-    ROW(hilo, "LITv2-S 3", 14, 384, .heads = 12, .window = 2),
-    ROW(hilo, "LITv2-S 4", 7, 768, .heads = 24, .window = 1),
-    ROW(hilo, "LITv2-S 3, 1024 px", 64, 384, .heads = 12, .window = 2),
-    ROW(large_kernel, "VAN-B1 1", 56, 64),
-    ROW(large_kernel, "VAN-B1 2", 28, 128),
-    ROW(large_kernel, "VAN-B1 3", 14, 320),
-    ROW(large_kernel, "VAN-B1 4", 7, 512),
-    ROW(linear_attention, "L2ViT-T 1", 56, 96, .heads = 3),
-    ROW(linear_attention, "L2ViT-T 3", 14, 384, .heads = 12),
-    ROW(channel_attention, "DaViT-T 1", 56, 96, .heads = 3),
-    ROW(channel_attention, "DaViT-T 3", 14, 384, .heads = 12),
-    ROW(concentration, "L2ViT-T 1", 56, 96, .window = 7),
-    ROW(concentration, "L2ViT-T 3", 14, 384, .window = 7),
-    ROW(deform, "LITv2-S 2", 56, 96, .width = 192, .window = 2),
-    ROW(deform, "LITv2-S 3", 28, 192, .width = 384, .window = 2),
-    ROW(deform, "LITv2-S 4", 14, 384, .width = 768, .window = 2),
-    ROW(classifier, "Swin-T", 7, 768, .width = 1000),
-    ROW(classifier, "ConvNeXt-T", 7, 768, .width = 1000, .other = true),
-    ROW(output, "Swin-T 1", 56, 96),
-    ROW(output, "Swin-T 4", 7, 768),
+static const layer_kind *const kinds[] = {
+#define MODULE(name, ...) &kind_##name,
+#include "layers.def"
+#undef MODULE
 };
-/* clang-format on */
+
+enum {
+    CASES = 0
+#define MODULE(name, ...) +(int)(sizeof cases_##name / sizeof(layer_case))
+#include "layers.def"
+#undef MODULE
+};
+
+static layer_case cases[CASES];
+
+static void list_cases(void)
+{
+    layer_case *next = cases;
+    for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++) {
+        for (int i = 0; i < kinds[k]->case_count; i++) {
+            *next = kinds[k]->cases[i];
+            next++->kind = kinds[k];
+        }
+    }
+}
 
 /* ---- a network of copies of a layer ---------------------------------------------------------- */
 
@@ -388,8 +191,6 @@ static int copies_of(const layer_case *c, int batch)
     copies = copies < FEWEST ? FEWEST : copies > MAX_COPIES ? MAX_COPIES : copies;
     return c->kind->output ? 1 : copies;
 }
-
-enum { CASES = sizeof cases / sizeof cases[0] };
 
 static recipe recipes[2 * CASES];
 static vt_variant variants[2 * CASES];
@@ -690,6 +491,7 @@ static bool wanted(const layer_case *c, char **patterns, int count)
 static bool prepare(state *s)
 {
     int largest = 0;
+    list_cases();
     for (int i = 0; i < CASES; i++) {
         largest = cases[i].size > largest ? cases[i].size : largest;
     }

@@ -100,8 +100,8 @@ static void maxvit_bind(vt_binder *b, const vt_variant *variant, const vt_bind_s
     net->window_h = s->image_height / stride;
     net->window_w = s->image_width / stride;
     if (net->window_h < 1 || net->window_w < 1) {
-        vt_binder_fail(b, VT_ERR_ARGUMENT, "an image of %dx%d to build for: at least %dx%d",
-                       s->image_width, s->image_height, stride, stride);
+        vt_binder_fail(b, VT_ERR_ARGUMENT, "an image of %d x %d (height x width) to build for: at least %d x %d",
+                       s->image_height, s->image_width, stride, stride);
         return;
     }
     bind_stem(b, net);
