@@ -50,7 +50,7 @@ for step in $steps; do
     sanitize) ASAN_OPTIONS=detect_leaks=1 cmocka_tests sanitize SANITIZE=1 ;;
     headers) run headers sh tests/test_headers.sh ;;
     apps)
-        run build-apps make -j"$jobs" --no-print-directory apps
+        run build-apps make -j"$jobs" --no-print-directory apps examples
         for script in tests/cli/*.sh; do
             case $script in */common.sh) continue ;; esac
             run "cli-$(basename "$script" .sh)" sh "$script"

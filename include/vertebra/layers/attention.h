@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Multi-head self-attention under a pattern: y = proj(attention(qkv(x))), with
  *   s_ij = (q_i . k_j) * head_dim^-0.5 + B[position of j relative to i]
- * The patterns are those of vt_pattern: windows, grids, neighborhoods. Tokens outside the map are
- * keys and values made of zeros by the qkv map, that is, of its bias, as in the published code. */
+ * The patterns are those of vt_pattern (ops.h): windows, grids, neighborhoods, all tokens. Tokens
+ * outside the map are keys and values made of zeros by the qkv map, that is, of its bias, as in the
+ * published code. */
 #ifndef VERTEBRA_LAYERS_ATTENTION_H
 #define VERTEBRA_LAYERS_ATTENTION_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Linear map and layer norm with their parameters. */
+/* Linear map and layer norm with their parameters, which lie below the current scope and `name`. */
 #ifndef VERTEBRA_LAYERS_BASIC_H
 #define VERTEBRA_LAYERS_BASIC_H
 
@@ -16,7 +16,7 @@ vt_linear_layer vt_linear_bind(vt_binder *binder, const char *name, int in, int 
 vt_value vt_linear_forward(vt_builder *builder, const vt_linear_layer *layer, vt_value x,
                            vt_activation act);
 
-/* LayerNorm over channels;  `name`.weight [channels], `name`.bias [channels] */
+/* LayerNorm over channels, for vt_op_norm;  `name`.weight [channels], `name`.bias [channels] */
 vt_norm vt_norm_bind(vt_binder *binder, const char *name, int channels, float eps);
 
 VT_END_DECLS

@@ -30,7 +30,8 @@ vt_value vt_affine_forward(vt_builder *builder, const vt_affine *affine, vt_valu
 /* A vector of factors that is only folded into others: a layer scale. */
 vt_weight vt_scale_bind(vt_binder *binder, const char *name, int channels);
 
-/* y = gamma * after(conv(before(x))); what is NULL or 0 is left out. */
+/* y = gamma * after(conv(before(x))); what is NULL or 0 is left out. Only vt_conv_bind reads the
+ * norms: they need not outlive it. */
 typedef struct vt_conv_settings {
     int in, out;
     int kernel, stride, dilation; /* 0 counts as 1 */

@@ -20,7 +20,7 @@ typedef struct vt_window_attention_settings {
     bool shifted;
     bool cosine;           /* V2's score and position bias */
     int pretrained_window; /* V2: the window of pre-training, or 0 */
-    vt_window_rule rule;
+    vt_window_rule rule;   /* the one of vt_bind_settings; AUTO counts as MM */
     /* VT_WINDOW_TIMM: the map size that the network is built for; others: ignored. */
     int map_height, map_width;
 } vt_window_attention_settings;
