@@ -10,7 +10,14 @@ cd "$tmp"
 usage selftest
 devices selftest
 misused 'an argument' "'x'\?" "$selftest" x
-fails 'unknown model' 'no golden case for nonsense' "$selftest" --model nonsense
+fails 'unknown model' "there is no model 'nonsense'" "$selftest" --model nonsense
+check 'a model without published values' 0 'plain reference' '64x96 .* pass$' \
+    "$selftest" --model nat_tiny
+check 'one that takes its own size alone' 0 '1 passed' '224x224 .* pass$' \
+    "$selftest" --model vitrpb_small
+check 'one without a head, at a size' 0 '1 passed' '40x70 .* pass$' \
+    "$selftest" --model dinat_mini_coco --size 40x70 --dtype bf16
+fails 'a size that it refuses' 'both must be at least 32' "$selftest" --model convnext_base --size 20
 check 'one model' 0 ', f32: 1 passed, 0 failed \(bound 1e-05\)$' '256x256 .* pass$' "$selftest" $one
 check 'bf16' 0 ', bf16: 1 passed, 0 failed' 'pass$' "$selftest" $one --dtype bf16
 check 'portable kernels, one thread' 0 'cpu,? portable, 1 thread, f32: 1 passed' 'pass$' \
