@@ -335,6 +335,25 @@ static void test_flat_memory(void **state)
     assert_int_equal(peak[0], peak[1]);
 }
 
+/* A batch of more pictures than there are takes no more memory. */
+static void test_memory_of_large_batch(void **state)
+{
+    (void)state;
+    static const int batches[] = {COUNT, 60000};
+    vt_error error = {0};
+    vt_evaluate_record records[COUNT];
+    size_t peak[2];
+    for (int k = 0; k < 2; k++) {
+        fixture f;
+        open_models(&f);
+        made source = made_init();
+        expect_status(run(&f, 1, &source, COUNT, batches[k], 1, records, &error), VT_OK, &error);
+        peak[k] = f.memory.peak;
+        close_models(&f);
+    }
+    assert_int_equal(peak[0], peak[1]);
+}
+
 static void test_failing_allocations(void **state)
 {
     (void)state;
@@ -563,11 +582,17 @@ static void test_digest(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_records),    cmocka_unit_test(test_shards),
-        cmocka_unit_test(test_broken_pictures), cmocka_unit_test(test_stopping),
-        cmocka_unit_test(test_flat_memory),     cmocka_unit_test(test_failing_allocations),
-        cmocka_unit_test(test_refused),         cmocka_unit_test(test_subset),
-        cmocka_unit_test(test_figures),         cmocka_unit_test(test_files),
+        cmocka_unit_test(test_same_records),
+        cmocka_unit_test(test_shards),
+        cmocka_unit_test(test_broken_pictures),
+        cmocka_unit_test(test_stopping),
+        cmocka_unit_test(test_flat_memory),
+        cmocka_unit_test(test_memory_of_large_batch),
+        cmocka_unit_test(test_failing_allocations),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_subset),
+        cmocka_unit_test(test_figures),
+        cmocka_unit_test(test_files),
         cmocka_unit_test(test_digest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

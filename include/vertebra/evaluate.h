@@ -53,7 +53,9 @@ typedef struct vt_evaluate_record {
 } vt_evaluate_record;
 
 typedef struct vt_evaluate_settings {
-    int batch; /* pictures that are loaded, and on the CPU run, together; 0 (default): 16 */
+    /* Pictures that are loaded, and on the CPU run, together, or all where there are fewer; 0
+     * (default): 16. */
+    int batch;
     /* Pictures per forward on a GPU; 0 (default): VT_EVALUATE_GPU_BATCH. The last bits of the
      * results depend on it. `batch` is rounded up to a multiple. */
     int gpu_batch;

@@ -422,8 +422,7 @@ static vt_status check_labels(const pipeline *p, vt_error *error)
     for (int k = 0; chosen && k < p->settings.class_count; k++) {
         if (chosen[k] < 0 || chosen[k] >= classes || (k > 0 && chosen[k] <= chosen[k - 1])) {
             return vt_error_set(error, VT_ERR_ARGUMENT,
-                                "evaluate: the classes that compete must ascend, below %d",
-                                classes);
+                                "the classes that compete must ascend, below %d", classes);
         }
     }
     for (int64_t i = 0; i < p->source->count; i++) {
@@ -431,8 +430,7 @@ static vt_status check_labels(const pipeline *p, vt_error *error)
         if (label < -1 || label >= classes ||
             (label >= 0 && chosen && vt_score_column(label, chosen, p->settings.class_count) < 0)) {
             return vt_error_set(error, VT_ERR_ARGUMENT,
-                                "evaluate: picture %lld has class %d, which is not one of the "
-                                "model's %d%s",
+                                "picture %lld has class %d, which is not one of the model's %d%s",
                                 (long long)i, label, classes, chosen ? " that compete" : "");
         }
         p->records[i] =
@@ -445,16 +443,15 @@ static vt_status check_preprocess(const pipeline *p, vt_error *error)
 {
     const vt_evaluate_source *s = p->source;
     if (s->preprocess->height != s->height || s->preprocess->width != s->width) {
-        return vt_error_set(error, VT_ERR_ARGUMENT,
-                            "evaluate: pictures of %d x %d, prepared as %d x %d", s->width,
-                            s->height, s->preprocess->width, s->preprocess->height);
+        return vt_error_set(error, VT_ERR_ARGUMENT, "pictures of %d x %d, prepared as %d x %d",
+                            s->width, s->height, s->preprocess->width, s->preprocess->height);
     }
     for (int i = 0; i < p->model_count; i++) {
         if (!has_device(p->models[i])) {
-            return vt_error_set(error, VT_ERR_UNSUPPORTED,
-                                "evaluate: only a GPU can prepare pictures itself, and a model's "
-                                "device is '%s'",
-                                vt_context_backend(p->models[i]->context)->name);
+            return vt_error_set(
+                error, VT_ERR_UNSUPPORTED,
+                "only a GPU can prepare pictures itself, and a model's device is '%s'",
+                vt_context_backend(p->models[i]->context)->name);
         }
     }
     return VT_OK;
@@ -467,22 +464,22 @@ static vt_status check(const pipeline *p, vt_error *error)
         if (!p->models[i] || vt_model_classes(p->models[i]) < 1 ||
             vt_model_classes(p->models[i]) != vt_model_classes(p->models[0])) {
             return vt_error_set(error, VT_ERR_ARGUMENT,
-                                "evaluate: the models have no head, or not the same one");
+                                "the models have no head, or not the same one");
         }
     }
     const bool can_load = s->preprocess ? s->decode != NULL : s->load != NULL;
     if (s->count < 0 || s->height < 1 || s->width < 1 || !can_load || (s->count && !p->records)) {
-        return vt_error_set(error, VT_ERR_ARGUMENT, "evaluate: %lld pictures of %d x %d",
-                            (long long)s->count, s->width, s->height);
+        return vt_error_set(error, VT_ERR_ARGUMENT, "%lld pictures of %d x %d", (long long)s->count,
+                            s->width, s->height);
     }
     if (p->settings.batch < 1 || p->settings.batch > MAX_BATCH || p->settings.gpu_batch < 1 ||
         p->settings.gpu_batch > MAX_BATCH || p->settings.workers < 1 ||
         p->settings.workers > MAX_WORKERS || (p->settings.classes && p->settings.class_count < 1)) {
-        return vt_error_set(error, VT_ERR_ARGUMENT,
-                            "evaluate: batch %d, on a GPU %d (at most %d), %d workers (at most "
-                            "%d), %d classes",
-                            p->settings.batch, p->settings.gpu_batch, MAX_BATCH,
-                            p->settings.workers, MAX_WORKERS, p->settings.class_count);
+        return vt_error_set(
+            error, VT_ERR_ARGUMENT,
+            "batch %d, on a GPU %d (at most %d), %d workers (at most %d), %d classes",
+            p->settings.batch, p->settings.gpu_batch, MAX_BATCH, p->settings.workers, MAX_WORKERS,
+            p->settings.class_count);
     }
     vt_status status = s->preprocess ? check_preprocess(p, error) : VT_OK;
     return status == VT_OK ? check_labels(p, error) : status;
@@ -497,9 +494,9 @@ static vt_status size_pictures(pipeline *p, vt_error *error)
         bool fits = vt_mul_size((size_t)s->height, (size_t)s->width, &area) &&
                     vt_mul_size(area, 3, &floats) &&
                     vt_mul_size(floats, sizeof(float), &p->picture_bytes);
-        return fits ? VT_OK
-                    : vt_error_set(error, VT_ERR_MEMORY, "evaluate: pictures of %d x %d", s->width,
-                                   s->height);
+        return fits
+                   ? VT_OK
+                   : vt_error_set(error, VT_ERR_MEMORY, "pictures of %d x %d", s->width, s->height);
     }
     vt_context_settings settings = vt_context_settings_default();
     settings.threads = 1;
@@ -526,8 +523,7 @@ static vt_status make_slots(pipeline *p, vt_error *error)
         blank(p, p->slots[0].pictures);
     }
     return fits ? VT_OK
-                : vt_error_set(error, VT_ERR_MEMORY,
-                               "evaluate: out of memory for batches of %d pictures",
+                : vt_error_set(error, VT_ERR_MEMORY, "out of memory for batches of %d pictures",
                                p->settings.batch);
 }
 
@@ -555,7 +551,7 @@ static vt_status open_consumer(consumer *c, vt_error *error)
     c->row = p->settings.classes ? vt_alloc(p->allocator, classes * sizeof(float)) : NULL;
     return c->logits && (c->row || !p->settings.classes)
                ? VT_OK
-               : vt_error_set(error, VT_ERR_MEMORY, "evaluate: out of memory");
+               : vt_error_set(error, VT_ERR_MEMORY, "out of memory");
 }
 
 /* The second of a device comes after the first of all models. */
@@ -597,7 +593,7 @@ static bool start(pthread_t *thread, void *(*function)(void *), void *argument)
 /* Until the consumers are through, tells the caller how far they are. */
 static void watch(pipeline *p)
 {
-    static const vt_error stopped = {VT_ERR_CANCELLED, "evaluate: cancelled"};
+    static const vt_error stopped = {VT_ERR_CANCELLED, "cancelled"};
     pthread_mutex_lock(&p->lock);
     while (p->running > 0) {
         struct timespec until;
@@ -622,7 +618,7 @@ static void watch(pipeline *p)
 /* Starts threads[from] to threads[to - 1]; how many there are then. */
 static int start_threads(pipeline *p, consumer *consumers, pthread_t *threads, int from, int to)
 {
-    static const vt_error none = {VT_ERR_LIMIT, "evaluate: a thread cannot be started"};
+    static const vt_error none = {VT_ERR_LIMIT, "a thread cannot be started"};
     for (int i = from; i < to; i++) {
         bool first = i < p->consumer_count;
         pthread_mutex_lock(&p->lock);
@@ -672,9 +668,8 @@ static vt_status run(pipeline *p, vt_error *error)
     int wanted = p->consumer_count + p->settings.workers;
     pthread_t *threads = vt_alloc_zero(p->allocator, (size_t)wanted, sizeof *threads);
     consumer *consumers = vt_alloc_zero(p->allocator, (size_t)p->consumer_count, sizeof *consumers);
-    vt_status status = threads && consumers
-                           ? make_slots(p, error)
-                           : vt_error_set(error, VT_ERR_MEMORY, "evaluate: out of memory");
+    vt_status status = threads && consumers ? make_slots(p, error)
+                                            : vt_error_set(error, VT_ERR_MEMORY, "out of memory");
     if (status == VT_OK) {
         status = open_consumers(p, consumers, error);
     }
@@ -712,8 +707,7 @@ vt_status vt_evaluate(const vt_model *const *models, int model_count,
                       vt_evaluate_record *records, vt_evaluate_times *times, vt_error *error)
 {
     if (!models || !source || model_count < 1 || model_count > MAX_MODELS || !models[0]) {
-        return vt_error_set(error, VT_ERR_ARGUMENT, "evaluate: no pictures, or %d models",
-                            model_count);
+        return vt_error_set(error, VT_ERR_ARGUMENT, "no pictures, or %d models", model_count);
     }
     pipeline p = {.models = models,
                   .source = source,
@@ -728,6 +722,9 @@ vt_status vt_evaluate(const vt_model *const *models, int model_count,
     vt_status status = check(&p, error);
     if (status != VT_OK) {
         return status;
+    }
+    if (source->count && p.settings.batch > source->count) { /* no memory for what never comes */
+        p.settings.batch = (int)source->count;
     }
     find_devices(&p);
     p.batches = vt_div_up(source->count, p.settings.batch);
