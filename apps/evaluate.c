@@ -22,7 +22,8 @@ static const char help[] =
     "Exit code 0: every picture was judged; 1: a picture is broken (named), or it was stopped.\n\n"
     "  evaluate --model swin_tiny_patch4_window7_224 --weights swin_tiny.pth imagenet/val\n"
     "  evaluate --weights w.safetensors --shard 1/4 --json 1.json val      # ... 2/4 3/4 4/4\n"
-    "  evaluate --merge 1.json 2.json 3.json 4.json --report report\n\n"
+    "  evaluate --merge 1.json 2.json 3.json 4.json --report report\n"
+    "  srun -n 8 evaluate --weights w.pth --shard auto --json 'part.{shard}.json' val\n\n"
     "  -b, --batch N          pictures that are loaded, on the CPU also run, together (default\n"
     "                         16, on a GPU 64)\n"
     "      --gpu-batch N      pictures per run of the network on a GPU (default 64); on one type\n"
@@ -31,7 +32,8 @@ static const char help[] =
     "      --preprocess cpu|gpu   where pictures are resized and normalised, to the same bits\n"
     "                         (default cpu); the threads then only decode\n"
     "      --limit N          only N pictures, spread evenly over the list\n"
-    "      --shard I/N        only part I of N (from 1 on); auto: from Slurm or MPI\n"
+    "      --shard I/N        only part I of N (from 1 on); auto: from Slurm or MPI; {shard} in\n"
+    "                         the names of results is I\n"
     "      --class-map FILE   line n is the folder of class n, or lines FOLDER<TAB>CLASS\n"
     "      --labels FILE      class names, one a line; default: those the weights carry\n"
     "      --subset           only classes that have a folder compete (ImageNet-A, -R)\n"
@@ -53,6 +55,7 @@ typedef struct state {
     int batch, gpu_batch, workers, limit;
     bool merge, compare, subset, apply_exif, on_device; /* --preprocess gpu */
     int shard, shards;
+    char *result_names[3]; /* of --json, --csv and --report, without {shard} */
 
     char *devices; /* own copy of --device, cut at the commas */
     int device_count;
@@ -115,6 +118,25 @@ static int take_option(state *s, int opt)
     }
 }
 
+/* Which shard this is, and the names of its results. */
+static int read_shard(state *s)
+{
+    const struct {
+        const char *option, **name;
+    } results[] = {{"json", &s->json_path}, {"csv", &s->csv_path}, {"report", &s->report_path}};
+    int result =
+        s->shard_text ? shard_read(&s->options, s->shard_text, &s->shard, &s->shards) : CLI_OK;
+    bool one_command = s->shard_text && strcmp(s->shard_text, "auto") == 0; /* for all shards */
+    for (size_t i = 0; i < sizeof results / sizeof results[0] && result == CLI_OK; i++) {
+        if (*results[i].name) {
+            result = shard_name(&s->options, results[i].option, *results[i].name, s->shard,
+                                one_command ? s->shards : 1, &s->result_names[i]);
+            *results[i].name = s->result_names[i];
+        }
+    }
+    return result;
+}
+
 static int parse(state *s, int argc, char **argv)
 {
     static const struct option table[] = {{"json", required_argument, NULL, 'j'},
@@ -153,7 +175,7 @@ static int parse(state *s, int argc, char **argv)
     if (names != 1) {
         return cli_usage(&s->options, names ? "give one folder" : "no folder given");
     }
-    return s->shard_text ? shard_read(&s->options, s->shard_text, &s->shard, &s->shards) : CLI_OK;
+    return read_shard(s);
 }
 
 /* ---- devices --------------------------------------------------------------------------------- */
@@ -674,6 +696,9 @@ static void clear(state *s)
     evaluation_clear(&s->result);
     folder_clear(&s->set);
     labels_clear(&s->names);
+    for (size_t i = 0; i < sizeof s->result_names / sizeof s->result_names[0]; i++) {
+        free(s->result_names[i]);
+    }
     free(s->devices);
     free(s->list);
     free(s->labels);

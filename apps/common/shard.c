@@ -76,3 +76,26 @@ int shard_read(const cli_options *options, const char *text, int *shard, int *sh
     return good ? CLI_OK
                 : cli_usage(options, "--shard %s: want I/N with I from 1 to N, or auto", text);
 }
+
+int shard_name(const cli_options *options, const char *option, const char *name, int shard,
+               int shards, char **out)
+{
+    static const char place[] = "{shard}";
+    if (shards > 1 && !strstr(name, place) && strcmp(name, "-") != 0) {
+        const char *slash = strrchr(name, '/'), *dot = strrchr(slash ? slash : name, '.');
+        const int before = (int)(dot ? dot - name : (ptrdiff_t)strlen(name));
+        return cli_usage(options,
+                         "--%s %s: %d shards would write it; {shard} stands for the number: "
+                         "--%s '%.*s.%s%s'",
+                         option, name, shards, option, before, name, place, name + before);
+    }
+    size_t size;
+    FILE *stream = open_memstream(out, &size);
+    for (const char *at; stream && (at = strstr(name, place)); name = at + strlen(place)) {
+        fprintf(stream, "%.*s%d", (int)(at - name), name, shard);
+    }
+    if (stream) {
+        fputs(name, stream);
+    }
+    return stream && fclose(stream) == 0 ? CLI_OK : cli_fail(options, "out of memory");
+}

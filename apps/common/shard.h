@@ -10,4 +10,10 @@
  * message. */
 int shard_read(const cli_options *options, const char *text, int *shard, int *shards);
 
+/* The name of a result, the argument of --`option`, with the number of the shard for every
+ * "{shard}" in it; to be freed. `shards` above 1: a name without it, which other shards would
+ * write as well, is refused, but for "-". CLI_OK, or CLI_USAGE or CLI_FAILED after a message. */
+int shard_name(const cli_options *options, const char *option, const char *name, int shard,
+               int shards, char **out);
+
 #endif

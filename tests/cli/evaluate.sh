@@ -134,6 +134,26 @@ works 'MPI' '^shard +4 of 4;' env OMPI_COMM_WORLD_RANK=3 OMPI_COMM_WORLD_SIZE=4 
     "$evaluate" $golden --shard auto val
 works 'an array of MPI jobs' '^shard +4 of 6;' env SLURM_ARRAY_TASK_ID=1 SLURM_ARRAY_TASK_MIN=0 \
     SLURM_ARRAY_TASK_COUNT=3 PMI_RANK=1 PMI_SIZE=2 "$evaluate" $golden --shard auto val
+rank='env OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_RANK' # $rank=0: the first of two
+for i in 0 1; do
+    works "MPI rank $i: its own files" "^shard +$((i + 1)) of 2;" $rank=$i "$evaluate" $golden \
+        --shard auto --json 'r.{shard}.json' --csv '{shard}of{shard}.csv' --report 'r{shard}' val
+done
+is 'the names of results' "$(ls -d r.?.json ?of?.csv r?/index.html | xargs)" \
+    '1of1.csv 2of2.csv r.1.json r.2.json r1/index.html r2/index.html'
+works 'the files of MPI ranks are merged' '^top-1' "$evaluate" --merge r.1.json r.2.json \
+    --csv merged.csv
+same 'MPI ranks merged: the CSV of one run' merged.csv all.csv
+misused 'ranks that would write one file' \
+    "--json a.b/same.json: 2 shards would write it; .*: --json 'a.b/same.[{]shard[}].json'" \
+    $rank=0 "$evaluate" $golden --shard auto --json a.b/same.json val
+misused 'ranks that would write one report' "2 shards would write it; .*: --report 'a.b/c.[{]shard}'" \
+    $rank=1 "$evaluate" $golden --shard auto --report a.b/c val
+works 'the only rank may write any file' '^top-1' env PMI_RANK=0 PMI_SIZE=1 "$evaluate" $golden \
+    --shard auto --json same.json val
+works 'a part that is named in the command' '^shard +2 of 4' "$evaluate" $golden --shard 2/4 \
+    --json 'part.{shard}.json' val
+holds 'has its number in the name' test -s part.2.json
 fails 'an array with gaps' 'task 8 of 3' env SLURM_ARRAY_TASK_ID=7 SLURM_ARRAY_TASK_MIN=0 \
     SLURM_ARRAY_TASK_COUNT=3 "$evaluate" $golden --shard auto val
 
