@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Every operation against its formula written out again in double, on every device. The attention
- * is compared with the papers' way of computing it (support/model_attention.c). */
+/* Operations against their formulas written out again in double, on every device: linear maps,
+ * convolutions, norms, windows, space to depth, mean, sum. The attention is compared with the
+ * papers' way of computing it (support/model_attention.c). The other operations are in
+ * test_ops_ref_maps.c and test_ops_ref_attention.c. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,47 +12,11 @@
 
 #include <cmocka.h>
 
+#include "support/formula.h"
 #include "support/model_attention.h"
 #include "support/model_compare.h"
-#include "support/model_program.h"
 #include "support/random.h"
 #include "support/tolerance.h"
-
-static float *random_map(vt_shape s, uint32_t seed, float scale, float offset)
-{
-    float *map = malloc(shape_count(s) * sizeof *map);
-    assert_non_null(map);
-    random_fill(map, shape_count(s), seed, scale, offset);
-    return map;
-}
-
-/* Runs a program whose only output is "y" and compares. */
-static void run_and_compare(test_program *t, const char *device, unsigned rewrites,
-                            const float *input, const float *want, double tolerance,
-                            const char *what)
-{
-    size_t count;
-    program_result result = program_run(t, device, rewrites, input);
-    const float *got = result_data(&result, "y", &count);
-    compare(got, want, count, tolerance, "%s on %s", what, device);
-    result_clear(&result);
-    program_end(t);
-}
-
-static double activate(vt_activation act, double x)
-{
-    switch (act) {
-    case VT_ACT_GELU: return x * 0.5 * erfc(-x / sqrt(2.0));
-    case VT_ACT_GELU_TANH:
-        return x / (1.0 + exp(-2.0 * sqrt(2.0 / acos(-1.0)) * (x + 0.044715 * x * x * x)));
-    case VT_ACT_SILU: return x / (1.0 + exp(-x));
-    case VT_ACT_RELU: return fmax(x, 0.0);
-    case VT_ACT_SIGMOID: return 1.0 / (1.0 + exp(-x));
-    case VT_ACT_TANH: return tanh(x);
-    case VT_ACT_NONE: break;
-    }
-    return x;
-}
 
 /* (x - mean) / sqrt(var + eps) * scale + shift of one row */
 static void normalise(double *x, int64_t count, const float *scale, const float *shift, double eps)
@@ -68,38 +34,51 @@ static void normalise(double *x, int64_t count, const float *scale, const float 
     }
 }
 
-/* Pixel (y, x) of image n of a dense map, or 0 outside. */
-static double pixel(const float *map, vt_shape s, int64_t n, int64_t y, int64_t x, int64_t c)
-{
-    bool inside = y >= 0 && y < s.h && x >= 0 && x < s.w;
-    return inside ? (double)map[((n * s.h + y) * s.w + x) * s.c + c] : 0.0;
-}
-
 /* ---- linear ---------------------------------------------------------------------------------- */
+
+/* What the result is joined with: the rows themselves, which then are as wide as it. */
+typedef enum linear_join { ALONE, ADDED, FACTOR } linear_join;
 
 typedef struct linear_case {
     vt_shape in;
     int out, patch;
     vt_activation act;
     vt_norm_place place;
-    bool bias, affine, residual;
+    bool bias, affine;
+    linear_join join;
 } linear_case;
 
 static const linear_case linear_cases[] = {
-    {{1, 1, 1, 1}, 1, 1, VT_ACT_NONE, VT_NORM_NONE, false, false, false},
-    {{3, 5, 7, 13}, 17, 1, VT_ACT_GELU, VT_NORM_NONE, true, false, false},
-    {{1, 5, 7, 13}, 33, 1, VT_ACT_GELU_TANH, VT_NORM_INPUT, true, true, false},
-    {{1, 3, 2, 48}, 19, 1, VT_ACT_SILU, VT_NORM_OUTPUT, true, true, false},
-    {{2, 1, 9, 31}, 31, 1, VT_ACT_RELU, VT_NORM_NONE, false, false, true},
-    {{1, 4, 4, 8}, 8, 1, VT_ACT_NONE, VT_NORM_OUTPUT, true, true, true},
-    {{1, 4, 4, 8}, 8, 1, VT_ACT_NONE, VT_NORM_INPUT, true, false, true},
-    {{2, 7, 5, 6}, 11, 2, VT_ACT_NONE, VT_NORM_INPUT, false, true, false},
-    {{1, 9, 10, 3}, 12, 4, VT_ACT_NONE, VT_NORM_OUTPUT, true, true, false},
-    {{1, 2, 3, 3}, 5, 4, VT_ACT_GELU, VT_NORM_NONE, true, false, false},
-    {{1, 1, 1, 3}, 16, 7, VT_ACT_NONE, VT_NORM_NONE, true, false, false},
+    {{1, 1, 1, 1}, 1, 1, VT_ACT_NONE, VT_NORM_NONE, false, false, ALONE},
+    {{3, 5, 7, 13}, 17, 1, VT_ACT_GELU, VT_NORM_NONE, true, false, ALONE},
+    {{1, 5, 7, 13}, 33, 1, VT_ACT_GELU_TANH, VT_NORM_INPUT, true, true, ALONE},
+    {{1, 3, 2, 48}, 19, 1, VT_ACT_SILU, VT_NORM_OUTPUT, true, true, ALONE},
+    {{2, 1, 9, 31}, 31, 1, VT_ACT_RELU, VT_NORM_NONE, false, false, ADDED},
+    {{1, 4, 4, 8}, 8, 1, VT_ACT_NONE, VT_NORM_OUTPUT, true, true, ADDED},
+    {{1, 4, 4, 8}, 8, 1, VT_ACT_NONE, VT_NORM_INPUT, true, false, ADDED},
+    {{2, 7, 5, 6}, 11, 2, VT_ACT_NONE, VT_NORM_INPUT, false, true, ALONE},
+    {{1, 9, 10, 3}, 12, 4, VT_ACT_NONE, VT_NORM_OUTPUT, true, true, ALONE},
+    {{1, 2, 3, 3}, 5, 4, VT_ACT_GELU, VT_NORM_NONE, true, false, ALONE},
+    {{1, 1, 1, 3}, 16, 7, VT_ACT_NONE, VT_NORM_NONE, true, false, ALONE},
+    {{2, 5, 3, 7}, 9, 1, VT_ACT_SIGMOID, VT_NORM_INPUT, true, true, ALONE},
+    {{2, 3, 7, 5}, 11, 3, VT_ACT_TANH, VT_NORM_OUTPUT, true, true, ALONE},
+    {{2, 7, 5, 3}, 13, 2, VT_ACT_SILU, VT_NORM_NONE, true, false, ALONE},
+    {{2, 7, 5, 3}, 12, 2, VT_ACT_TANH, VT_NORM_OUTPUT, true, true, ADDED},
+    {{2, 3, 5, 13}, 13, 1, VT_ACT_NONE, VT_NORM_NONE, true, false, FACTOR},
+    {{2, 5, 3, 9}, 9, 1, VT_ACT_SIGMOID, VT_NORM_INPUT, false, true, FACTOR},
+    {{2, 5, 7, 3}, 27, 3, VT_ACT_SILU, VT_NORM_NONE, true, false, FACTOR},
 };
 
-/* y[pixel][:] of the formula in vertebra/ops.h, without the residual. */
+/* Element i of the row that output pixel p of a map of h x w reads. */
+static double row_at(const linear_case *k, const float *in, int64_t h, int64_t w, int64_t p,
+                     int64_t i)
+{
+    int64_t place = i / k->in.c;
+    return pixel(in, k->in, p / (h * w), p / w % h * k->patch + place / k->patch,
+                 p % w * k->patch + place % k->patch, i % k->in.c);
+}
+
+/* y[pixel][:] of the formula in vertebra/ops.h. */
 static void plain_linear(const test_program *t, const linear_case *k, const vt_linear *l,
                          const float *in, float *out)
 {
@@ -109,9 +88,7 @@ static void plain_linear(const test_program *t, const linear_case *k, const vt_l
     double *row = malloc((size_t)cols * sizeof *row), *y = malloc((size_t)k->out * sizeof *y);
     for (int64_t p = 0; p < k->in.n * h * w; p++) {
         for (int64_t i = 0; i < cols; i++) {
-            int64_t place = i / k->in.c;
-            row[i] = pixel(in, k->in, p / (h * w), p / w % h * k->patch + place / k->patch,
-                           p % w * k->patch + place % k->patch, i % k->in.c);
+            row[i] = row_at(k, in, h, w, p, i);
         }
         if (k->place == VT_NORM_INPUT) {
             normalise(row, cols, scale, shift, (double)l->norm.eps);
@@ -127,7 +104,8 @@ static void plain_linear(const test_program *t, const linear_case *k, const vt_l
             normalise(y, k->out, scale, shift, (double)l->norm.eps);
         }
         for (int64_t o = 0; o < k->out; o++) {
-            out[p * k->out + o] = (float)y[o];
+            double other = k->join == ALONE ? 0.0 : row_at(k, in, h, w, p, o);
+            out[p * k->out + o] = (float)(k->join == FACTOR ? other * y[o] : other + y[o]);
         }
     }
     free(row);
@@ -150,21 +128,26 @@ static void check_linear(const linear_case *k, const char *device, uint32_t seed
         l.norm.scale = random_vector(&t, width, seed + 2, 0.5f, 1.0f);
         l.norm.shift = random_vector(&t, width, seed + 3, 0.5f, 0.0f);
     }
-    vt_value y = vt_op_linear(&t.builder, vt_input(&t.builder), &l);
+    vt_value x = vt_input(&t.builder);
+    vt_value rows = x; /* as a map of their own */
+    if (k->join != ALONE && k->patch > 1) {
+        rows = vt_op_space_to_depth(&t.builder, x, k->patch);
+    }
+    vt_value y = vt_op_linear(&t.builder, x, &l);
     vt_shape out = vt_value_shape(&t.builder, y);
-    if (k->residual) { /* the input, which then has the shape of the output */
-        y = vt_op_add(&t.builder, vt_input(&t.builder), y);
+    if (k->join != ALONE) {
+        y = (k->join == FACTOR ? vt_op_mul : vt_op_add)(&t.builder, rows, y);
     }
     vt_output(&t.builder, "y", y);
+    vt_program_rewrite(&t.program, VT_ALL_REWRITES);
+    const vt_record *last = &t.program.records[t.program.record_count - 1];
+    assert_true(last->kind == VT_OP_LINEAR && last->as.linear.gated == (k->join == FACTOR));
     float *in = random_map(k->in, seed + 4, 2.0f, 0.25f);
     float *want = malloc(shape_count(out) * sizeof *want);
     plain_linear(&t, k, &l, in, want);
-    for (size_t i = 0; k->residual && i < shape_count(out); i++) {
-        want[i] += in[i];
-    }
     char what[64];
     snprintf(what, sizeof what, "linear case %d", (int)(k - linear_cases));
-    run_and_compare(&t, device, VT_ALL_REWRITES, in, want, 4 * tolerance_f32(cols), what);
+    run_and_compare(&t, device, 0, in, want, 4 * tolerance_f32(cols), what);
     free(in);
     free(want);
 }
@@ -460,7 +443,7 @@ static void test_attention_of_three_maps(void **state)
         vt_value x = vt_input(&t.builder), value[3];
         for (int i = 0; i < 3; i++) {
             vt_linear l = {.weight = random_matrix(&t, 8, 8, (uint32_t)i + 1)};
-            linear_case k = {shape, 8, 1, VT_ACT_NONE, VT_NORM_NONE, false, false, false};
+            linear_case k = {shape, 8, 1, VT_ACT_NONE, VT_NORM_NONE, false, false, ALONE};
             value[i] = vt_op_linear(&t.builder, x, &l);
             maps[i] = malloc(shape_count(shape) * sizeof(float));
             plain_linear(&t, &k, &l, in, maps[i]);
