@@ -18,11 +18,15 @@
 static vt_context *ctx;
 static char folder[] = "/tmp/vertebra-test-XXXXXX";
 static int warnings;
+static char last_warning[512];
 
 static void count_warnings(void *user, vt_log_level level, const char *line)
 {
     (void)user;
-    warnings += level == VT_LOG_WARNING && strstr(line, "large picture") != NULL;
+    if (level == VT_LOG_WARNING && strstr(line, "large picture")) {
+        warnings++;
+        snprintf(last_warning, sizeof last_warning, "%s", line);
+    }
 }
 
 static int set_up(void **state)
@@ -304,6 +308,7 @@ static void pixel_limit(void **state)
         settings.max_pixels = pixels;
         assert_int_equal(vt_image_load(&image, ctx, path, &settings, NULL), VT_OK);
         assert_int_equal(warnings, 1);
+        assert_non_null(strstr(last_warning, names[i]));
         vt_image_clear(&image, ctx);
         settings.max_pixels = 2 * pixels + 1;
         assert_int_equal(vt_image_load(&image, ctx, path, &settings, NULL), VT_OK);

@@ -265,6 +265,7 @@ static vt_status write_thumb(const evaluation *e, int64_t i, FILE *out, vt_conte
     vt_image_settings settings = vt_image_settings_default();
     const char *exif = json_string_value(json_object_get(e->run, "exif"));
     settings.apply_exif = exif && strcmp(exif, "apply") == 0;
+    settings.max_pixels = 2 * settings.max_pixels + 1; /* the evaluation has warned of it */
     snprintf(path, sizeof path, "%s/%s", evaluation_folder(e), e->pictures[i].path);
     vt_status status = vt_image_load(&image, context, path, &settings, error);
     if (status != VT_OK) {

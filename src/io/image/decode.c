@@ -100,7 +100,8 @@ vt_status vt_image_check_size(const vt_image_source *source, uint64_t width, uin
     }
     if (pixels >= source->max_pixels / 2 + source->max_pixels % 2) {
         vt_log(source->context, VT_LOG_WARNING,
-               "large picture: %llu x %llu pixels (%llu is the limit)", w, h,
+               "%s%slarge picture: %llu x %llu pixels (%llu is the limit)",
+               source->path ? source->path : "", source->path ? ": " : "", w, h,
                (unsigned long long)source->max_pixels);
     }
     return VT_OK;
@@ -141,13 +142,11 @@ static vt_status decode_format(const vt_image_source *source, const format *f, b
     return VT_OK;
 }
 
-vt_status vt_image_decode(vt_image *image, vt_context *context, const void *bytes, size_t size,
-                          const vt_image_settings *settings, vt_error *error)
+/* `path`: where the bytes are from, or NULL. */
+static vt_status decode_bytes(vt_image *image, vt_context *context, const char *path,
+                              const void *bytes, size_t size, const vt_image_settings *settings,
+                              vt_error *error)
 {
-    if (!image || !context || (!bytes && size > 0)) {
-        return vt_error_set(error, VT_ERR_ARGUMENT, "decode: image, context or bytes is NULL");
-    }
-    *image = (vt_image){0};
     const vt_image_settings s = settings ? *settings : vt_image_settings_default();
     if (size == 0) {
         return vt_error_set(error, VT_ERR_FORMAT, "file is empty");
@@ -168,11 +167,22 @@ vt_status vt_image_decode(vt_image *image, vt_context *context, const void *byte
     }
     const vt_image_source source = {
         .context = context,
+        .path = path,
         .bytes = bytes,
         .size = size,
         .max_pixels = s.max_pixels ? s.max_pixels : DEFAULT_MAX_PIXELS,
     };
     return decode_format(&source, f, s.apply_exif, image, error);
+}
+
+vt_status vt_image_decode(vt_image *image, vt_context *context, const void *bytes, size_t size,
+                          const vt_image_settings *settings, vt_error *error)
+{
+    if (!image || !context || (!bytes && size > 0)) {
+        return vt_error_set(error, VT_ERR_ARGUMENT, "decode: image, context or bytes is NULL");
+    }
+    *image = (vt_image){0};
+    return decode_bytes(image, context, NULL, bytes, size, settings, error);
 }
 
 /* The bytes of an opened file, which the caller frees. */
@@ -207,7 +217,7 @@ vt_status vt_image_load(vt_image *image, vt_context *context, const char *path,
         status = read_file(&file, allocator, &bytes, error);
     }
     if (status == VT_OK) {
-        status = vt_image_decode(image, context, bytes, (size_t)file.size, settings, error);
+        status = decode_bytes(image, context, path, bytes, (size_t)file.size, settings, error);
     }
     vt_free(allocator, bytes);
     vt_file_close(&file);

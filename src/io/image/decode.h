@@ -10,6 +10,7 @@
 
 typedef struct vt_image_source {
     vt_context *context;
+    const char *path; /* for warnings; NULL where there are only bytes */
     const uint8_t *bytes;
     size_t size;
     uint64_t max_pixels;
