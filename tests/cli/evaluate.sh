@@ -308,6 +308,12 @@ holds 'the report has thumbnails' grep -q '<img width=' report/index.html
 is 'the report: its files' "$(ls report | tr '\n' ' ')" 'confusion.png index.html '
 is 'the report: the matrix is a PNG' "$(od -An -tx1 -N4 report/confusion.png | tr -d ' ')" 89504e47
 same 'the merged report has the same matrix' report/confusion.png merged/confusion.png
+mkdir -p large/7
+{ printf 'P4\n12000 7500\n' && head -c 11250000 /dev/zero; } >large/7/large.pbm
+check 'a large picture' 0 'large/7/large.pbm: large picture: 12000 x 7500 pixels' 'top-1' \
+    "$evaluate" $golden --report large_report large
+is 'is warned of once' "$(grep -c 'large picture' err)" 1
+rm -r large
 mkdir -p 'tag/<b>&' && cp "$png" 'tag/<b>&/a.png'
 printf '<b>&\t3\n' >map.txt
 works 'names that look like tags' '^top-1' \
