@@ -414,6 +414,41 @@ static int hash_weights(const state *s, char hex[VT_SHA256_HEX])
     return status == VT_OK ? CLI_OK : cli_fail(&s->options, "%s", error.message);
 }
 
+/* What the last bits depend on: of "cpu avx2, 8 threads" the first part, of "cuda:1 (NVIDIA H100
+ * 80GB HBM3, sm_90, driver CUDA 13.0), 8 threads" the GPU's name and architecture. */
+static json_t *device_kind(const vt_context *context)
+{
+    const char *text = vt_context_description(context), *gpu = strchr(text, '(');
+    const char *start = gpu ? gpu + 1 : text, *end = strstr(start, gpu ? ", driver " : ", ");
+    size_t length = end ? (size_t)(end - start) : strlen(start);
+    return json_sprintf("%s%.*s", gpu ? "cuda " : "", (int)length, start);
+}
+
+/* Each kind of device once, in the order of --device. */
+static json_t *device_kinds(const state *s)
+{
+    json_t *kinds = json_array(), *other;
+    for (int i = 0; i < s->device_count; i++) {
+        json_t *kind = device_kind(s->contexts[i]);
+        bool there = false;
+        size_t k;
+        json_array_foreach(kinds, k, other)
+        {
+            there = there || json_equal(kind, other);
+        }
+        if (there) {
+            json_decref(kind);
+        } else {
+            json_array_append_new(kinds, kind);
+        }
+    }
+    if (json_array_size(kinds) > 1) {
+        (void)cli_fail(&s->options, "warning: --device: timing decides which kind of device runs a "
+                                    "picture, and with it the last bits");
+    }
+    return kinds;
+}
+
 static int describe_run(state *s, const vt_preprocess *p)
 {
     static const char *const rules[] = {"auto", "pad", "mm", "timm"};
@@ -421,6 +456,8 @@ static int describe_run(state *s, const vt_preprocess *p)
     hash_list(s, list);
     int result = hash_weights(s, weights);
     json_t *run = s->result.run = json_object();
+    json_object_set_new(run, "version", json_string(vt_version()));
+    json_object_set_new(run, "device", device_kinds(s));
     json_object_set_new(run, "model", json_string(vt_model_variant(s->models[0])->name));
     json_object_set_new(run, "weights_sha256", json_string(weights));
     json_object_set_new(run, "ema", json_boolean(s->options.settings.checkpoint.ema));
@@ -461,7 +498,6 @@ static void name_classes(state *s)
 static void describe_place(state *s, const vt_evaluate_settings *settings)
 {
     json_t *about = s->result.about = json_object();
-    json_object_set_new(about, "version", json_string(vt_version()));
     json_object_set_new(about, "folder", cli_json_text(s->set.root));
     if (s->options.weights_file) {
         json_object_set_new(about, "weights", cli_json_text(s->options.weights_file));

@@ -224,29 +224,30 @@ void evaluation_write_csv(const evaluation *e, FILE *file)
 
 /* ---- text ------------------------------------------------------------------------------------ */
 
-static void print_member(const json_t *object, const char *key, const char *before)
+static void print_value(const json_t *value, const char *before)
 {
     fputs(before, stdout);
-    const char *text = json_string_value(json_object_get(object, key));
+    const char *text = json_string_value(value);
     cli_print_text(text ? text : "?");
 }
 
 static void print_heading(const evaluation *e)
 {
-    print_member(e->run, "model", "");
-    print_member(e->run, "dtype", ", ");
-    print_member(e->about, "device", ", ");
+    const json_t *device = json_object_get(e->about, "device"); /* none: of shards it differs */
+    print_value(json_object_get(e->run, "model"), "");
+    print_value(json_object_get(e->run, "dtype"), ", ");
+    print_value(device ? device : json_array_get(json_object_get(e->run, "device"), 0), ", ");
     json_int_t devices = json_integer_value(json_object_get(e->about, "devices"));
     if (devices > 1) {
         printf(" (the first of %lld)", (long long)devices);
     }
-    print_member(e->about, "folder", "\npictures   ");
+    print_value(json_object_get(e->about, "folder"), "\npictures   ");
     int classes = 0;
     for (int c = 0; c < e->class_count; c++) {
         classes += e->classes[c].pictures > 0;
     }
     printf(": %lld of %d classes", (long long)e->figures.pictures, classes);
-    print_member(e->run, "classes_from", " (");
+    print_value(json_object_get(e->run, "classes_from"), " (");
     printf(")\n");
     if (e->shards > 1) {
         printf("shard      %d of %d; all have %lld pictures\n", e->shard, e->shards,

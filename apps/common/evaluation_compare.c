@@ -125,7 +125,8 @@ static void print_comparison(const comparison *c)
 int evaluation_compare(const cli_options *options, const evaluation *a, const char *a_path,
                        const evaluation *b, const char *b_path)
 {
-    static const char *const may_differ[] = {"dtype", "f32_residual", "gpu_batch", NULL};
+    static const char *const may_differ[] = {"version",      "device",    "dtype",
+                                             "f32_residual", "gpu_batch", NULL};
     comparison c = {.a = a, .b = b, .a_path = a_path, .b_path = b_path, .smallest_lead = INFINITY};
     int result = evaluation_check_same(options, a, a_path, b, b_path, may_differ);
     if (result != CLI_OK) {

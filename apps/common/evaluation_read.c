@@ -236,6 +236,25 @@ static int check_parts(const cli_options *options, const evaluation *parts, char
     return CLI_OK;
 }
 
+/* What is true of all parts, and the folder of the first. */
+static json_t *common_about(const evaluation *parts, int count)
+{
+    json_t *about = json_copy(parts[0].about), *value;
+    const char *key;
+    void *next;
+    json_object_foreach_safe(about, next, key, value)
+    {
+        bool same = true;
+        for (int i = 1; i < count; i++) {
+            same = same && json_equal(value, json_object_get(parts[i].about, key));
+        }
+        if (!same && strcmp(key, "folder") != 0) {
+            json_object_del(about, key);
+        }
+    }
+    return about;
+}
+
 int evaluation_merge(evaluation *out, const cli_options *options, const evaluation *parts,
                      char *const *paths, int count)
 {
@@ -249,7 +268,7 @@ int evaluation_merge(evaluation *out, const cli_options *options, const evaluati
         return cli_fail(options, "out of memory");
     }
     out->run = json_incref(first->run);
-    out->about = json_incref(first->about);
+    out->about = common_about(parts, count);
     out->class_names = json_incref(first->class_names);
     out->shard = out->shards = 1;
     out->complete = true;

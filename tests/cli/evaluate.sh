@@ -99,6 +99,9 @@ for i in 1 2 3 4; do
 done
 works 'merge' '^top-1' "$evaluate" --merge 3.json 1.json 4.json 2.json --json merged.json \
     --csv merged.csv --report merged
+is 'merged: what differed between shards is not told' \
+    "$("$tmp/json" about.batch <merged.json 2>&1)" 'no about.batch'
+is 'merged: the folder' "$("$tmp/json" about.folder <merged.json)" val
 figures merged.json >got
 same 'merged: the figures of one run' got want
 same 'merged: the CSV of one run' merged.csv all.csv
@@ -108,6 +111,20 @@ fails 'a shard is there twice' '1.json and 1.json: both are shard 1 of 4' \
     "$evaluate" --merge 1.json 1.json 2.json 3.json
 fails 'shards of other sizes' 'all.json: is a shard of 1, 1.json one of 4' \
     "$evaluate" --merge 1.json all.json
+works 'the plain reference' '^top-1' "$evaluate" $golden --device ref --shard 2/4 --json other.json val
+fails 'a shard of another kind of device' \
+    'other.json: device is \["reference"\], in 1.json it is \["cpu [a-z0-9_]*"\]' \
+    "$evaluate" --merge 1.json other.json 3.json 4.json
+works 'compare: kinds of devices' '^top-5 ' "$evaluate" --compare 2.json other.json
+json 'the instruction set' run.device '["cpu portable"]' \
+    "$evaluate" $golden --isa portable --limit 1 --json - val
+json 'two devices of one kind' run.device '["reference"]' \
+    "$evaluate" $golden --device ref,ref --limit 1 --json - val
+check 'two kinds of devices' 0 'warning: --device: timing decides' '^top-1' \
+    "$evaluate" $golden --device ref,cpu --limit 1 val
+sed 's/"version": "[0-9.]*"/"version": "0.0.0"/' 2.json >other.json
+fails 'a shard of another version' 'other.json: version is "0.0.0", in 1.json it is' \
+    "$evaluate" --merge 1.json other.json 3.json 4.json
 works 'another size' '^top-1' "$evaluate" --golden --model $nano --size 32 --threads 1 \
     --shard 2/4 --json other.json val
 fails 'a shard of another size' 'other.json: height is 32, in 1.json it is 64' \
