@@ -8,6 +8,8 @@ classify=$apps/classify
 shipped=$root/weights/swin_nano_objects.safetensors
 png=$pictures/png_rgb.png
 tab=$(printf '\t')
+newline='
+'
 FETCH_DELAY=0
 export FETCH_DELAY
 cd "$tmp"
@@ -54,6 +56,13 @@ works 'fetch --list' '^swin_tiny_patch4_window7_224 .*MIT .*81.2' "$fetch" --lis
 works 'fetch --list TEXT' '^nat_mini ' "$fetch" --list nat_mini
 is '--list TEXT shows only these' "$(sed 1d out | grep -vc nat_mini || true)" 0
 fails '--list of nothing' "no model has 'zzz'" "$fetch" --list zzz
+if [ -c /dev/full ]; then
+    for what in --list "$nano" --help; do
+        code=0
+        "$fetch" $what 2>err >/dev/full || code=$?
+        is "a full disk: $what" "$code $(wc -l <err) $(grep -c 'write' err)" '1 1 1'
+    done
+fi
 misused 'no name' 'no model named' "$fetch"
 misused 'an empty name' 'no model named' "$fetch" ''
 misused 'an option that there is not' "unrecognized option '--nonsense'" "$fetch" --nonsense
@@ -85,6 +94,10 @@ web=file://$tmp/web
 mkdir web
 cp "$shipped" web/w.safetensors
 printf '<!DOCTYPE html><html></html>' >web/page.pth
+echo 'Too many requests' >web/words.pth
+head -c 10000 "$shipped" >web/short.pth
+printf 'PK\003\004 as torch.save begins' >web/zip.pth
+printf '\200\002\212 as it began earlier' >web/pickle.pth
 # row TAG URL SIZE SHA256: a line of our own list
 row() {
     printf '%s\t%s\t%s\ttimm\tMIT\ttop-1\t1.0\tus\t%s\t%s\n' \
@@ -100,6 +113,10 @@ row() {
     row huge "$web/w.safetensors" 9000000000000000 -
     row gone "$web/nowhere" - -
     row page "$web/page.pth" - -
+    row words "$web/words.pth" - -
+    row short "$web/short.pth" - -
+    row zip "$web/zip.pth" - -
+    row pickle "$web/pickle.pth" - -
     row closed http://127.0.0.1:1/w - -
     row host https://nowhere.invalid/w - -
 } >list.tsv
@@ -124,10 +141,14 @@ fails 'a wrong digest' 'wrong content: its SHA-256 is .* instead of .*thrown awa
 fails 'a wrong size' "wrong content: it has $bytes bytes instead of $((bytes + 1))" "$fetch" $nano.size
 fails 'no room' 'has room for .* kB, and .* are missing' "$fetch" $nano.huge
 fails 'a web page' 'it is a web page, not weights' "$fetch" $nano.page
+fails 'a text' 'wrong content: it is no checkpoint .*thrown away' "$fetch" $nano.words
+fails 'a cut file' 'wrong content: its header is longer than the file' "$fetch" $nano.short
+works 'a zip archive' zip "$fetch" $nano.zip
+works 'a pickle' pickle "$fetch" $nano.pickle
 fails 'no such file' 'nowhere: there is no such file' "$fetch" $nano.gone
 fails 'nobody answers' '127.0.0.1:1/w: no connection' "$fetch" $nano.closed
 fails 'no such host' 'the host is not found' "$fetch" $nano.host
-is 'failures leave no weights' "$(ls "$cache" | grep -E 'hash|size|huge|page|gone|closed|host' |
+is 'failures leave no weights' "$(ls "$cache" | grep -E 'hash|size|huge|page|words|short|gone|closed|host' |
     grep -v '[.]lock$' || true)" ''
 works '--dir' "^$tmp/there/$nano.known.safetensors$" "$fetch" --dir "$tmp/there" $nano.known
 works 'a folder with a blank' 'a folder/' "$fetch" --dir="$tmp/a folder" $nano.known
@@ -143,11 +164,14 @@ rm -rf "$cache" && mkdir -p "$cache"
 head -c 1000000 "$shipped" >"$(file known).part"
 works 'a cut file' known "$fetch" $nano.known
 same 'goes on to the whole' "$(file known)" "$shipped"
-absent 'and leaves no part' "$cache"/*.part "$cache"/*.lock
+absent 'and leaves no part' "$cache"/*.part "$cache"/*.lock "$cache"/*.url
 rm "$(file known)"*
 head -c 1000000 /dev/zero >"$(file known).part"
 works 'the beginning of another file' known "$fetch" $nano.known
 same 'is thrown away' "$(file known)" "$shipped"
+head -c 1000000 /dev/zero >"$(file first).part"
+works 'the beginning of another file, of which nothing is known' first "$fetch" $nano.first
+same 'is thrown away too' "$(file first)" "$shipped"
 rm "$(file known)"*
 cp "$shipped" "$(file known).part"
 works 'a part that is complete' known "$fetch" $nano.known
@@ -193,6 +217,7 @@ if server; then
         row other "$address/w.safetensors" "$bytes" "$(echo "$digest" | tr 0-9 1-90)"
         row longer "$address/w.safetensors" $((bytes + 1)) -
         row login "$address/page.pth" - -
+        row tagged "$address/w.safetensors" - -
     } >served.tsv
     VERTEBRA_MANIFEST=$tmp/served.tsv
     rm -rf "$cache" && mkdir -p "$cache"
@@ -208,6 +233,16 @@ if server; then
     head -c 1000000 /dev/zero >"$(file served).part"
     works 'the beginning of another file, from a server' served "$fetch" $nano.served
     same 'it is thrown away' "$(file served)" "$shipped"
+    # This server goes on whatever If-Range says. Nothing is known of the file but its tag.
+    for record in "$address/w.safetensors older" "$address/other current" 'none'; do
+        rm -f "$(file tagged)"*
+        head -c 1000000 /dev/zero >"$(file tagged).part"
+        curl -sI "$address/w.safetensors" | sed 's/^ETag: ".*"/ETag: "older"/' >headers
+        [ "${record#* }" = older ] || curl -sI "$address/w.safetensors" >headers
+        [ "$record" = none ] || { echo "${record% *}" && cat headers; } >"$(file tagged).part.url"
+        works "a part of another file: $record" tagged "$fetch" $nano.tagged
+        same "a part of another file: $record: the file" "$(file tagged)" "$shipped"
+    done
     head -c 1000000 "$shipped" >"$(file whole).part"
     works 'a server that always sends all' whole "$fetch" $nano.whole
     same 'a server that always sends all: the file' "$(file whole)" "$shipped"
@@ -226,29 +261,35 @@ else
     skip 'a server' 'busybox is not installed, or has no httpd'
 fi
 
-# A stand-in for curl: each call takes the next line of the file `plan`: HTTP CODE BYTES, meaning
-# that so many bytes are appended before it ends so.
+# A stand-in for curl: each call takes the next line of the file `plan`: HTTP CODE BYTES TAG, meaning
+# that so many bytes are appended before it ends so. It writes to `asked` from where it went on, and
+# for which tag.
 mkdir bin
 cat >bin/curl <<'SH'
 #!/bin/sh
 while [ $# -gt 0 ]; do
-    [ "$1" = --output ] && out=$2
+    case $1 in
+    --output) out=$2 ;;
+    --header) range=${2#If-Range: } ;;
+    esac
     shift
 done
-read -r http code bytes <plan
+read -r http code bytes tag <plan
 sed -i 1d plan
 have=0
 [ ! -f "$out" ] || have=$(wc -c <"$out")
+echo "$have $range" >>asked
+printf 'HTTP/1.1 %s\r\n%s\r\n\r\n' "$http" "${tag:+ETag: $tag}"
 [ "$bytes" = 0 ] || tail -c +$((have + 1)) web/w.safetensors | head -c "$bytes" >>"$out"
 [ "$code" != slow ] || exec sleep 60
-printf '%s said the stand-in' "$http"
+printf '%s said the stand-in' "$http" >&2
 exit "$code"
 SH
 chmod +x bin/curl
 PATH=$tmp/bin:$PATH
 # plan LINE...
 plan() {
-    rm -rf "$cache"
+    rm -rf "$cache" asked
     printf '%s\n' "$@" >plan
 }
 plan '206 18 1000' '000 7 0' '503 22 0' '206 0 99999999'
@@ -273,6 +314,26 @@ plan '000 60 0'
 fails 'an untrusted certificate' 'certificate' "$fetch" $nano.known
 plan '200 0 0'
 fails 'nothing' "$nano.first: .*the file is empty" "$fetch" $nano.first
+# Nothing is known of `first` but the server's tag.
+plan '200 18 1000 "one"' '206 0 99999999 "one"'
+works 'broken once, with a tag' first "$fetch" $nano.first
+is 'goes on with the file of this tag' "$(cat asked)" "0 $newline"'1000 "one"'
+same 'to the whole' "$(file first)" "$shipped"
+for tag in '' 'W/"one"'; do
+    plan "200 18 1000 $tag" "200 0 99999999 $tag"
+    works "broken once, with no strong tag ($tag)" first "$fetch" $nano.first
+    is "starts anew ($tag)" "$(cat asked)" "0 ${newline}0 "
+    same "and has the whole ($tag)" "$(file first)" "$shipped"
+done
+for answer in '200 33 0' '206 0 99999999'; do # heeds If-Range, or not
+    plan '200 slow 1000 "one"'
+    timeout -s INT 1 "$fetch" $nano.first >out 2>err || :
+    printf x | dd of="$(file first).part" conv=notrunc 2>/dev/null # as the older file began
+    printf '%s\n' "$answer \"two\"" '200 0 99999999 "two"' >plan
+    works "a newer file on the server ($answer)" first "$fetch" $nano.first
+    is "starts anew ($answer)" "$(cat asked)" "0 $newline"'1000 "one"'"${newline}0 "
+    same "and is not mixed ($answer)" "$(file first)" "$shipped"
+done
 for signal in INT TERM; do
     plan '200 slow 5000'
     # a program in the background ignores SIGINT unless it was started with it on
