@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/evaluation.h"
@@ -255,12 +254,9 @@ static void hash_list(const state *s, char hex[VT_SHA256_HEX])
     vt_sha256_init(&digest);
     for (int64_t i = 0; i < s->result.total; i++) {
         const folder_picture *picture = &s->set.pictures[s->list[i]];
-        char path[4096], line[64];
-        struct stat about = {0};
-        snprintf(path, sizeof path, "%s/%s", s->set.root, picture->path);
-        long long size = stat(path, &about) == 0 ? (long long)about.st_size : -1;
-        int length =
-            snprintf(line, sizeof line, "\t%d\t%lld\n", picture_class(s, s->list[i]), size);
+        char line[64];
+        int length = snprintf(line, sizeof line, "\t%d\t%lld\n", picture_class(s, s->list[i]),
+                              (long long)picture->size);
         vt_sha256_add(&digest, picture->path, strlen(picture->path));
         vt_sha256_add(&digest, line, (size_t)length);
     }
@@ -663,6 +659,10 @@ static int write_results(state *s)
 
 static int evaluate(state *s, const char *folder)
 {
+    if (s->report_path && folder_holds(folder, s->report_path)) {
+        return cli_fail(&s->options, "--report %s: lies in %s, where it would become a class",
+                        s->report_path, folder);
+    }
     int result = open_outputs(s);
     if (result == CLI_OK) {
         result = open_models(s);

@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,14 +63,26 @@ static int no_memory(const cli_options *options)
 static int read_folder(folder_set *set, const cli_options *options, const char *below, int folder,
                        const chain *above);
 
+/* Of what stat fails for. A dangling link with a picture's name is a broken picture. */
+static bool may_be_folder(const struct dirent *entry)
+{
+    bool open = entry->d_type == DT_LNK || entry->d_type == DT_UNKNOWN;
+    return entry->d_type == DT_DIR || (open && !is_picture(entry->d_name));
+}
+
 /* `below` is taken over. folder -1: the entry lies in the root. */
-static int take_entry(folder_set *set, const cli_options *options, char *below, const char *name,
-                      int folder, const chain *above)
+static int take_entry(folder_set *set, const cli_options *options, char *below,
+                      const struct dirent *entry, int folder, const chain *above)
 {
     struct stat about;
+    const char *name = entry->d_name;
     char *path = below ? join(set->root, below) : NULL;
     int result = path ? CLI_OK : no_memory(options);
-    bool known = result == CLI_OK && stat(path, &about) == 0; /* a dangling link is a file */
+    bool known = result == CLI_OK && stat(path, &about) == 0;
+    if (result == CLI_OK && !known && may_be_folder(entry)) {
+        result =
+            cli_fail(options, "%s: cannot tell whether it is a folder: %s", path, strerror(errno));
+    }
     free(path);
     if (known && S_ISDIR(about.st_mode)) {
         chain here = {above, about.st_dev, about.st_ino};
@@ -86,13 +99,25 @@ static int take_entry(folder_set *set, const cli_options *options, char *below, 
         set->outside += is_picture(name);
     } else if (result == CLI_OK) {
         if (grow((void **)&set->pictures, &set->capacity, set->count, sizeof *set->pictures)) {
-            set->pictures[set->count++] = (folder_picture){below, folder};
+            set->pictures[set->count++] = (folder_picture){
+                .path = below, .size = known ? about.st_size : -1, .folder = folder};
             return CLI_OK;
         }
         result = no_memory(options);
     }
     free(below);
     return result;
+}
+
+/* NULL at the end, with errno 0, or when the folder cannot be read any further. */
+static struct dirent *next_entry(DIR *stream)
+{
+    struct dirent *entry;
+    do {
+        errno = 0;
+        entry = readdir(stream);
+    } while (entry && entry->d_name[0] == '.');
+    return entry;
 }
 
 static int read_folder(folder_set *set, const cli_options *options, const char *below, int folder,
@@ -105,21 +130,20 @@ static int read_folder(folder_set *set, const cli_options *options, const char *
     }
     char *path = join(set->root, below);
     DIR *stream = path ? opendir(path) : NULL;
-    if (!stream) {
-        int result = path ? cli_fail(options, "%s: cannot list: %s", path, strerror(errno))
-                          : no_memory(options);
-        free(path);
-        return result;
+    struct dirent *entry = NULL;
+    int result = path ? CLI_OK : no_memory(options);
+    while (stream && result == CLI_OK && (entry = next_entry(stream))) {
+        result = cli_interrupted()
+                     ? cli_fail(options, "stopped while %s was listed", set->root)
+                     : take_entry(set, options, join(below, entry->d_name), entry, folder, here);
+    }
+    if (result == CLI_OK && errno) { /* of opendir or the last readdir */
+        result = cli_fail(options, "%s: cannot list: %s", path, strerror(errno));
+    }
+    if (stream) {
+        closedir(stream);
     }
     free(path);
-    int result = CLI_OK;
-    for (struct dirent *entry; result == CLI_OK && (entry = readdir(stream));) {
-        if (entry->d_name[0] != '.') {
-            result =
-                take_entry(set, options, join(below, entry->d_name), entry->d_name, folder, here);
-        }
-    }
-    closedir(stream);
     return result;
 }
 
@@ -183,6 +207,29 @@ int folder_read(folder_set *set, const cli_options *options, const char *root)
                         set->outside ? ", and those there lie in no class folder" : "");
     }
     return result;
+}
+
+/* Where a file is or, not made yet, will be; NULL: nowhere. */
+static char *real_place(const char *path)
+{
+    char *real = realpath(path, NULL);
+    if (!real) {
+        char *copy = strdup(path);
+        real = copy ? realpath(dirname(copy), NULL) : NULL;
+        free(copy);
+    }
+    return real;
+}
+
+bool folder_holds(const char *root, const char *path)
+{
+    char *outer = realpath(root, NULL), *inner = real_place(path);
+    size_t length = outer ? strlen(outer) : 0;
+    bool holds = outer && inner && strncmp(outer, inner, length) == 0 &&
+                 (inner[length] == '/' || inner[length] == '\0' || outer[length - 1] == '/');
+    free(outer);
+    free(inner);
+    return holds;
 }
 
 void folder_clear(folder_set *set)

@@ -7,8 +7,9 @@
 #include "labels.h"
 
 typedef struct folder_picture {
-    char *path; /* below the folder: "class/a/b.jpg" */
-    int folder; /* index in `folders` */
+    char *path;   /* below the folder: "class/a/b.jpg" */
+    int64_t size; /* bytes; -1: not known, the picture is broken */
+    int folder;   /* index in `folders` */
 } folder_picture;
 
 typedef struct folder_set {
@@ -26,9 +27,13 @@ typedef struct folder_set {
 /* Lists the pictures below `root`. By name a picture ends with jpg, jpeg, jpe, jfif, png, bmp, dib,
  * ppm, pgm, pbm, pnm, and tif, tiff or webp, which the library refuses: they must be seen, not left
  * out. Names that begin with a dot are passed over. Folders inside a class folder belong to it.
- * Symbolic links are followed; one that leads back is an error.
+ * Symbolic links are followed; one that leads back is an error, and so is all that may be a folder
+ * and cannot be read. Ctrl-C stops it.
  * CLI_OK, or CLI_FAILED after a message. */
 int folder_read(folder_set *set, const cli_options *options, const char *root);
+
+/* Whether `path`, which need not be there yet, is `root` or lies below it. */
+bool folder_holds(const char *root, const char *path);
 
 /* Finds the class of each folder: the first of these that fits.
  *   map       `map` is given: line n is the folder of class n, or lines "folder TAB class"

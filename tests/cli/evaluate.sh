@@ -311,6 +311,67 @@ else
         "$evaluate" $golden odd
 fi
 rmdir odd/n01440764/locked
+for link in odd/n01443537/gone odd/n07248320; do
+    ln -s nowhere $link
+    fails "$link: a folder that is gone" \
+        "^evaluate: $link: cannot tell whether it is a folder: No such file" \
+        "$evaluate" $golden odd
+    rm $link
+done
+mkdir -p odd/n01440764/names/below
+chmod 444 odd/n01440764/names
+if stat odd/n01440764/names/below >/dev/null 2>&1; then
+    skip 'a folder with names alone' 'this user may read everything'
+else
+    fails 'a folder with names alone' \
+        'names/below: cannot tell whether it is a folder: Permission denied' \
+        "$evaluate" $golden odd
+fi
+chmod 755 odd/n01440764/names
+rm -r odd/n01440764/names
+deep=$(printf '%0250d' 0)
+(
+    cd odd/n01440764
+    for i in 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do
+        mkdir $deep
+        cd -P $deep
+    done
+    cp "$png" a.png
+)
+fails 'a path that is too long' "$deep: cannot tell whether it is a folder: File name too long" \
+    "$evaluate" $golden odd
+rm -r odd/n01440764/$deep
+# Reading a folder ends with an error at a name "unreadable", and "interrupt" presses Ctrl-C.
+${CC:-gcc} -shared -fPIC -o shim.so -x c - -ldl <<'C'
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+struct dirent *readdir(DIR *stream)
+{
+    struct dirent *(*next)(DIR *) = (struct dirent * (*)(DIR *)) dlsym(RTLD_NEXT, "readdir");
+    struct dirent *entry = next(stream);
+    if (entry && strcmp(entry->d_name, "unreadable") == 0) {
+        errno = EIO;
+        return NULL;
+    }
+    if (entry && strcmp(entry->d_name, "interrupt") == 0) {
+        raise(SIGINT);
+    }
+    return entry;
+}
+C
+shim="env LD_PRELOAD=./shim.so ASAN_OPTIONS=${ASAN_OPTIONS:-}:verify_asan_link_order=0"
+touch odd/n01440764/unreadable
+fails 'a disk that fails' '^evaluate: odd/n01440764: cannot list: Input/output error$' \
+    $shim "$evaluate" $golden odd
+mv odd/n01440764/unreadable odd/n01440764/interrupt
+fails 'Ctrl-C while folders are listed' '^evaluate: stopped while odd was listed$' \
+    $shim "$evaluate" $golden --json stopped.json odd
+absent 'Ctrl-C while folders are listed' stopped.json
+rm odd/n01440764/interrupt
 mkdir -p 'quo,"ted/x' && cp "$png" 'quo,"ted/x/a,"b.png'
 printf 'x\t3\n' >map.txt
 works 'commas and quotes in names' '^top-1' \
@@ -331,6 +392,12 @@ check 'a large picture' 0 'large/7/large.pbm: large picture: 12000 x 7500 pixels
     "$evaluate" $golden --report large_report large
 is 'is warned of once' "$(grep -c 'large picture' err)" 1
 rm -r large
+for folder in odd odd/report odd/n01440764/../report/ odd/n01440764/report; do
+    fails "--report $folder" "--report $folder: lies in odd, where it would become a class" \
+        "$evaluate" $golden --report $folder odd
+    absent "--report $folder: nothing is made" odd/report odd/n01440764/report
+done
+works 'a report beside the folder' '^top-1' "$evaluate" $golden --report odd.report odd
 mkdir -p 'tag/<b>&' && cp "$png" 'tag/<b>&/a.png'
 printf '<b>&\t3\n' >map.txt
 works 'names that look like tags' '^top-1' \
