@@ -270,7 +270,8 @@ static int make_shard(state *s)
     e->shard = s->shard;
     e->shards = s->shards;
     int64_t count = (e->total - e->shard + e->shards) / e->shards;
-    bool room = evaluation_allocate(e, count, vt_model_classes(s->models[0]));
+    e->folder = strdup(s->set.root);
+    bool room = evaluation_allocate(e, count, vt_model_classes(s->models[0])) && e->folder;
     s->labels = calloc((size_t)count + 1, sizeof *s->labels);
     s->paths = calloc((size_t)count + 1, sizeof *s->paths);
     for (int64_t i = 0; i < count && room && s->labels && s->paths; i++) {
@@ -478,25 +479,27 @@ static int describe_run(state *s, const vt_preprocess *p)
 }
 
 /* The names of the classes: a label file's, the weights', else the folder's. */
-static void name_classes(state *s)
+static int name_classes(state *s)
 {
-    json_t *names = s->result.class_names = json_array();
+    bool room = true;
     for (int c = 0; c < s->result.class_count; c++) {
         char buffer[32];
         const char *name = label_of(&s->names, s->models[0], c, buffer);
         for (int f = 0; name == buffer && f < s->set.folder_count; f++) {
             name = s->set.classes[f] == c ? s->set.folders[f] : name;
         }
-        json_array_append_new(names, cli_json_text(name));
+        s->result.class_names[c] = strdup(name);
+        room = room && s->result.class_names[c];
     }
+    return room ? CLI_OK : cli_fail(&s->options, "out of memory");
 }
 
 static void describe_place(state *s, const vt_evaluate_settings *settings)
 {
     json_t *about = s->result.about = json_object();
-    json_object_set_new(about, "folder", cli_json_text(s->set.root));
+    json_object_set_new(about, "folder", evaluation_text(s->set.root));
     if (s->options.weights_file) {
-        json_object_set_new(about, "weights", cli_json_text(s->options.weights_file));
+        json_object_set_new(about, "weights", evaluation_text(s->options.weights_file));
     }
     json_object_set_new(about, "device", json_string(vt_context_description(s->contexts[0])));
     json_object_set_new(about, "devices", json_integer(s->device_count));
@@ -626,7 +629,7 @@ static int name_broken(const state *s)
     const evaluation *e = &s->result;
     for (int64_t i = 0; i < e->count; i++) {
         if (e->records[i].status != VT_OK && e->records[i].status != VT_ERR_CANCELLED) {
-            (void)cli_fail(&s->options, "%s/%s: %s", evaluation_folder(e), e->pictures[i].path,
+            (void)cli_fail(&s->options, "%s/%s: %s", e->folder, e->pictures[i].path,
                            e->pictures[i].message ? e->pictures[i].message : "broken");
         }
     }
@@ -676,7 +679,9 @@ static int evaluate(state *s, const char *folder)
     const vt_preprocess preprocess = cli_preprocess(&s->options, s->models[0]);
     result = describe_run(s, &preprocess);
     if (result == CLI_OK) {
-        name_classes(s);
+        result = name_classes(s);
+    }
+    if (result == CLI_OK) {
         result = run_pictures(s, &preprocess);
     }
     return result == CLI_OK ? write_results(s) : result;

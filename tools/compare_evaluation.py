@@ -11,11 +11,19 @@ KEY=VALUE go to timm.create_model as Python values. For the shipped weights:
 import ast
 import json
 import os
+import re
 import sys
 
 import timm
 import torch
 from PIL import Image
+
+
+def name_of(text):
+    """The file's name that a text of the result stands for (docs/evaluate.md)."""
+    return os.fsdecode(re.sub(rb"\\(?:\\|x(..))",
+                              lambda m: bytes.fromhex(m[1].decode()) if m[1] else b"\\",
+                              text.encode()))
 
 
 def transform_of(run):
@@ -41,7 +49,7 @@ def main():
         if len(record) == 4:
             continue
         index, path, label, rank, loss, top = record
-        image = Image.open(os.path.join(result["about"]["folder"], path)).convert("RGB")
+        image = Image.open(name_of(os.path.join(result["about"]["folder"], path))).convert("RGB")
         with torch.inference_mode():
             logits = model(transform(image)[None])[0]
         best = logits.topk(min(5, classes))

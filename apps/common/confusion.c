@@ -86,7 +86,7 @@ static void write_edges(const evaluation *e, const matrix *m, FILE *out, int cel
                         int top)
 {
     for (int i = 0; i <= m->rows; i++) {
-        const char *name = i < m->rows ? evaluation_class_name(e, m->class[i]) : "(others)";
+        const char *name = i < m->rows ? e->class_names[m->class[i]] : "(others)";
         double centre = (i + 0.5) * cell;
         if (i < m->rows) {
             fprintf(out, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">", left - 6,
@@ -217,9 +217,9 @@ vt_status confusion_pairs(const evaluation *e, FILE *out, vt_error *error)
           out);
     for (int64_t i = 0; i < count && i < PAIRS; i++) {
         fputs("<tr><td>", out);
-        html_text(out, evaluation_class_name(e, pairs[i].label));
+        html_text(out, e->class_names[pairs[i].label]);
         fputs("</td><td>", out);
-        html_text(out, evaluation_class_name(e, pairs[i].answer));
+        html_text(out, e->class_names[pairs[i].answer]);
         fprintf(out, "</td><td class=\"r\">%lld</td><td class=\"r\">%.1f %%</td></tr>\n",
                 (long long)pairs[i].count,
                 100.0 * (double)pairs[i].count / (double)e->classes[pairs[i].label].pictures);

@@ -13,7 +13,8 @@ bool evaluation_allocate(evaluation *e, int64_t count, int class_count)
     e->pictures = calloc((size_t)count + 1, sizeof *e->pictures);
     e->records = calloc((size_t)count + 1, sizeof *e->records);
     e->classes = calloc((size_t)class_count + 1, sizeof *e->classes);
-    return e->pictures && e->records && e->classes;
+    e->class_names = calloc((size_t)class_count + 1, sizeof *e->class_names);
+    return e->pictures && e->records && e->classes && e->class_names;
 }
 
 void evaluation_clear(evaluation *e)
@@ -22,13 +23,17 @@ void evaluation_clear(evaluation *e)
         free(e->pictures[i].path);
         free(e->pictures[i].message);
     }
+    for (int c = 0; e->class_names && c < e->class_count; c++) {
+        free(e->class_names[c]);
+    }
+    free(e->folder);
+    free(e->class_names);
     free(e->pictures);
     free(e->records);
     free(e->classes);
     json_decref(e->run);
     json_decref(e->about);
     json_decref(e->speed);
-    json_decref(e->class_names);
     *e = (evaluation){0};
 }
 
@@ -37,19 +42,59 @@ void evaluation_summarise(evaluation *e)
     vt_evaluate_summarise(e->records, e->count, e->classes, e->class_count, &e->figures);
 }
 
-const char *evaluation_class_name(const evaluation *e, int class)
-{
-    const char *name = json_string_value(json_array_get(e->class_names, (size_t) class));
-    return name ? name : "?";
-}
-
-const char *evaluation_folder(const evaluation *e)
-{
-    const char *folder = json_string_value(json_object_get(e->about, "folder"));
-    return folder ? folder : "";
-}
-
 /* ---- JSON ------------------------------------------------------------------------------------ */
+
+json_t *evaluation_text(const char *name)
+{
+    json_t *text = json_string(name);
+    const bool is_utf8 = text != NULL;
+    if (is_utf8 && !strchr(name, '\\')) {
+        return text;
+    }
+    json_decref(text);
+    char *escaped = malloc(4 * strlen(name) + 1), *out = escaped;
+    for (; escaped && *name; name++) {
+        const unsigned char byte = (unsigned char)*name;
+        if (byte == '\\') {
+            out = stpcpy(out, "\\\\");
+        } else if (byte < 0x80 || is_utf8) {
+            *out++ = *name;
+        } else {
+            out += sprintf(out, "\\x%02x", byte);
+        }
+    }
+    text = escaped ? json_stringn(escaped, (size_t)(out - escaped)) : NULL;
+    free(escaped);
+    return text;
+}
+
+char *evaluation_name(const json_t *text)
+{
+    const char *from = json_string_value(text);
+    char *name = from ? strdup(from) : NULL, *out = name;
+    while (name && *from) {
+        unsigned byte = (unsigned char)*from, length = 1;
+        if (byte == '\\' && from[1] == '\\') {
+            length = 2;
+        } else if (byte == '\\') {
+            static const char hex[] = "0123456789abcdef";
+            const char *high = from[1] == 'x' && from[2] ? strchr(hex, from[2]) : NULL;
+            const char *low = high && from[3] ? strchr(hex, from[3]) : NULL;
+            byte = low ? (unsigned)(16 * (high - hex) + (low - hex)) : 0;
+            length = 4;
+        }
+        if (byte == 0) {
+            free(name);
+            return NULL;
+        }
+        *out++ = (char)byte;
+        from += length;
+    }
+    if (name) {
+        *out = '\0';
+    }
+    return name;
+}
 
 static double percent(int64_t part, int64_t of)
 {
@@ -109,7 +154,7 @@ static json_t *bins_json(const evaluation *e)
 
 static void write_text(FILE *file, const char *text)
 {
-    json_t *json = cli_json_text(text);
+    json_t *json = evaluation_text(text);
     char *line = json_dumps(json, JSON_ENCODE_ANY);
     fputs(line ? line : "\"\"", file);
     free(line);
@@ -141,7 +186,10 @@ static void write_record(const evaluation *e, int64_t i, FILE *file)
 
 void evaluation_write_json(const evaluation *e, FILE *file)
 {
-    json_t *head = json_object();
+    json_t *head = json_object(), *names = json_array();
+    for (int c = 0; c < e->class_count; c++) {
+        json_array_append_new(names, evaluation_text(e->class_names[c]));
+    }
     json_object_set_new(head, "format", json_string("vertebra evaluation 1"));
     json_object_set_new(head, "complete", json_boolean(e->complete));
     json_object_set_new(head, "shard", json_pack("[i, i]", e->shard, e->shards));
@@ -153,7 +201,7 @@ void evaluation_write_json(const evaluation *e, FILE *file)
     }
     json_object_set_new(head, "classes", classes_json(e));
     json_object_set_new(head, "reliability", bins_json(e));
-    json_object_set(head, "class_names", e->class_names);
+    json_object_set_new(head, "class_names", names);
     char *text = json_dumps(head, JSON_INDENT(1) | JSON_REAL_PRECISION(17));
     json_decref(head);
     char *end = text ? strrchr(text, '\n') : NULL; /* the closing brace is on a line of its own */
@@ -203,7 +251,7 @@ void evaluation_write_csv(const evaluation *e, FILE *file)
         }
         write_field(file, e->pictures[i].path);
         fprintf(file, ",%d,", r->label);
-        write_field(file, evaluation_class_name(e, r->label));
+        write_field(file, e->class_names[r->label]);
         if (r->status == VT_OK) {
             fprintf(file, ",%d,%.17g", r->rank, r->loss);
         } else {
@@ -241,7 +289,8 @@ static void print_heading(const evaluation *e)
     if (devices > 1) {
         printf(" (the first of %lld)", (long long)devices);
     }
-    print_value(json_object_get(e->about, "folder"), "\npictures   ");
+    printf("\npictures   ");
+    cli_print_text(e->folder);
     int classes = 0;
     for (int c = 0; c < e->class_count; c++) {
         classes += e->classes[c].pictures > 0;

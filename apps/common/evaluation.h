@@ -13,17 +13,18 @@ typedef struct evaluated_picture {
 } evaluated_picture;
 
 typedef struct evaluation {
-    json_t *run;         /* model, transform, list of pictures ...: the same in all shards */
-    json_t *about;       /* folder, device, batch ...: may differ */
-    json_t *speed;       /* NULL after merging */
-    json_t *class_names; /* strings */
-    int shard, shards;   /* 1 of 1: all pictures */
+    json_t *run;       /* model, transform, list of pictures ...: the same in all shards */
+    json_t *about;     /* folder, device, batch ...: may differ */
+    json_t *speed;     /* NULL after merging */
+    char *folder;      /* where the pictures lie */
+    int shard, shards; /* 1 of 1: all pictures */
     bool complete;
     int64_t total; /* pictures of all shards */
     int64_t count; /* of this one */
     evaluated_picture *pictures;
     vt_evaluate_record *records;
     int class_count;
+    char **class_names;
     vt_evaluate_class *classes;
     vt_evaluate_figures figures;
 } evaluation;
@@ -35,10 +36,10 @@ void evaluation_clear(evaluation *e);
 /* Fills classes and figures from the records. */
 void evaluation_summarise(evaluation *e);
 
-const char *evaluation_class_name(const evaluation *e, int class);
-
-/* Where the pictures lie. */
-const char *evaluation_folder(const evaluation *e);
+/* A name, which may be any bytes, as the JSON has it: a backslash is doubled, and where the name is
+ * no UTF-8 each byte beyond ASCII is \xHH; NULL: no memory. And back, to be freed; NULL: is none. */
+json_t *evaluation_text(const char *name);
+char *evaluation_name(const json_t *text);
 
 void evaluation_write_json(const evaluation *e, FILE *file);
 void evaluation_write_csv(const evaluation *e, FILE *file);

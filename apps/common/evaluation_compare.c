@@ -69,9 +69,9 @@ static void print_answer(const comparison *c, int64_t i, double a_lead, double b
     const vt_evaluate_record *a = &c->a->records[i], *b = &c->b->records[i];
     cli_print_text(c->a->pictures[i].path);
     printf(": %d ", a->top[0].index);
-    cli_print_text(evaluation_class_name(c->a, a->top[0].index));
+    cli_print_text(c->a->class_names[a->top[0].index]);
     printf(", ahead by %.3g; %d ", a_lead, b->top[0].index);
-    cli_print_text(evaluation_class_name(c->b, b->top[0].index));
+    cli_print_text(c->b->class_names[b->top[0].index]);
     printf(", ahead by %.3g%s\n", b_lead,
            fmax(a_lead, b_lead) > c->allowed ? "; more than rounding" : "");
 }

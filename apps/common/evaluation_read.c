@@ -50,21 +50,19 @@ static bool read_record(const json_t *line, evaluation *e, int64_t i)
 {
     evaluated_picture *picture = &e->pictures[i];
     vt_evaluate_record *r = &e->records[i];
-    const char *path = json_string_value(json_array_get(line, 1));
-    if (!integer(json_array_get(line, 0), 0, e->total - 1, &picture->index) || !path ||
+    picture->path = evaluation_name(json_array_get(line, 1));
+    if (!integer(json_array_get(line, 0), 0, e->total - 1, &picture->index) || !picture->path ||
         !small(json_array_get(line, 2), 0, e->class_count - 1, &r->label)) {
         return false;
     }
-    picture->path = strdup(path);
     if (json_array_size(line) == 4) {
-        const char *message = json_string_value(json_array_get(line, 3));
         r->status = VT_ERR_FORMAT;
-        picture->message = message ? strdup(message) : NULL;
-        return picture->path && picture->message;
+        picture->message = evaluation_name(json_array_get(line, 3));
+        return picture->message != NULL;
     }
     const json_t *loss = json_array_get(line, 4);
     r->loss = json_number_value(loss);
-    return picture->path && json_array_size(line) == 6 && json_is_number(loss) &&
+    return json_array_size(line) == 6 && json_is_number(loss) &&
            small(json_array_get(line, 3), 0, e->class_count - 1, &r->rank) &&
            read_top(json_array_get(line, 5), e->class_count, r);
 }
@@ -89,21 +87,28 @@ static bool counts_agree(const evaluation *e, const json_t *result)
 static bool read_members(evaluation *e, const json_t *root)
 {
     const json_t *shard = json_object_get(root, "shard"),
-                 *records = json_object_get(root, "records");
+                 *records = json_object_get(root, "records"),
+                 *names = json_object_get(root, "class_names");
     const char *format = json_string_value(json_object_get(root, "format"));
     e->run = json_incref(json_object_get(root, "run"));
     e->about = json_incref(json_object_get(root, "about"));
-    e->class_names = json_incref(json_object_get(root, "class_names"));
+    e->folder = evaluation_name(json_object_get(e->about, "folder"));
     e->complete = json_is_true(json_object_get(root, "complete"));
-    int class_count = (int)json_array_size(e->class_names);
+    int class_count = (int)json_array_size(names);
     if (!format || strcmp(format, "vertebra evaluation 1") != 0 || !json_is_object(e->run) ||
-        !json_is_object(e->about) || class_count < 1 || class_count > MAX_CLASSES ||
+        !json_is_object(e->about) || !e->folder || class_count < 1 || class_count > MAX_CLASSES ||
         !json_is_array(records) ||
         !integer(json_object_get(e->run, "pictures"), 1, INT32_MAX, &e->total) ||
         !small(json_array_get(shard, 1), 1, MAX_SHARDS, &e->shards) ||
         !small(json_array_get(shard, 0), 1, e->shards, &e->shard) ||
         !evaluation_allocate(e, (int64_t)json_array_size(records), class_count)) {
         return false;
+    }
+    for (int c = 0; c < class_count; c++) {
+        e->class_names[c] = evaluation_name(json_array_get(names, (size_t)c));
+        if (!e->class_names[c]) {
+            return false;
+        }
     }
     for (int64_t i = 0; i < e->count; i++) {
         if (!read_record(json_array_get(records, (size_t)i), e, i)) {
@@ -158,6 +163,15 @@ static const char *difference(json_t *a, json_t *b, const char *const *may_diffe
     return NULL;
 }
 
+static bool same_class_names(const evaluation *a, const evaluation *b)
+{
+    bool same = a->class_count == b->class_count;
+    for (int c = 0; c < a->class_count && same; c++) {
+        same = strcmp(a->class_names[c], b->class_names[c]) == 0;
+    }
+    return same;
+}
+
 int evaluation_check_same(const cli_options *options, const evaluation *first,
                           const char *first_path, const evaluation *e, const char *path,
                           const char *const *may_differ)
@@ -172,7 +186,7 @@ int evaluation_check_same(const cli_options *options, const evaluation *first,
         free(there);
         return result;
     }
-    if (!json_equal(first->class_names, e->class_names)) {
+    if (!same_class_names(first, e)) {
         return cli_fail(options, "%s: the class names are not those of %s", path, first_path);
     }
     if (!first->complete || !e->complete) {
@@ -264,12 +278,17 @@ int evaluation_merge(evaluation *out, const cli_options *options, const evaluati
         return result;
     }
     const evaluation *first = &parts[0];
-    if (!evaluation_allocate(out, first->total, first->class_count)) {
+    bool room = evaluation_allocate(out, first->total, first->class_count);
+    for (int c = 0; c < first->class_count && room; c++) {
+        out->class_names[c] = strdup(first->class_names[c]);
+        room = out->class_names[c] != NULL;
+    }
+    out->folder = strdup(first->folder);
+    if (!room || !out->folder) {
         return cli_fail(options, "out of memory");
     }
     out->run = json_incref(first->run);
     out->about = common_about(parts, count);
-    out->class_names = json_incref(first->class_names);
     out->shard = out->shards = 1;
     out->complete = true;
     out->total = first->total;

@@ -100,7 +100,7 @@ static void write_head(const evaluation *e, FILE *out)
     fprintf(out, "</title>\n<style>\n%s</style></head><body>\n<h1>", style);
     html_text(out, model ? model : "?");
     fputs("</h1>\n<div class=\"note\">", out);
-    html_text(out, evaluation_folder(e));
+    html_text(out, e->folder);
     if (e->shards > 1) {
         fprintf(out, ", shard %d of %d", e->shard, e->shards);
     }
@@ -143,7 +143,7 @@ static void write_bars(const evaluation *e, FILE *out, const ranked *order, int 
         double n = (double)c->pictures, top1 = 100.0 * (double)c->top1 / n,
                top5 = 100.0 * (double)c->top5 / n;
         fputs("<tr><td>", out);
-        html_text(out, evaluation_class_name(e, order[i].class));
+        html_text(out, e->class_names[order[i].class]);
         fprintf(out,
                 "</td><td><div class=\"bar\"><i style=\"width:%.1f%%\"></i>"
                 "<i style=\"width:%.1f%%\"></i></div></td><td class=\"r\">%.1f %%</td>"
@@ -266,7 +266,7 @@ static vt_status write_thumb(const evaluation *e, int64_t i, FILE *out, vt_conte
     const char *exif = json_string_value(json_object_get(e->run, "exif"));
     settings.apply_exif = exif && strcmp(exif, "apply") == 0;
     settings.max_pixels = 2 * settings.max_pixels + 1; /* the evaluation has warned of it */
-    snprintf(path, sizeof path, "%s/%s", evaluation_folder(e), e->pictures[i].path);
+    snprintf(path, sizeof path, "%s/%s", e->folder, e->pictures[i].path);
     vt_status status = vt_image_load(&image, context, path, &settings, error);
     if (status != VT_OK) {
         return status;
@@ -302,9 +302,9 @@ static void write_errors(const evaluation *e, FILE *out, vt_context *context, co
             fputs("<span class=\"note\">not here</span>", out);
         }
         fprintf(out, "</div><span class=\"wrong\">");
-        html_text(out, evaluation_class_name(e, r->top[0].index));
+        html_text(out, e->class_names[r->top[0].index]);
         fprintf(out, " %.1f %%</span><br>is ", 100.0 * (double)r->top[0].probability);
-        html_text(out, evaluation_class_name(e, r->label));
+        html_text(out, e->class_names[r->label]);
         fputs("<br><span class=\"path\">", out);
         html_text(out, e->pictures[picked[k]].path);
         fputs("</span></figure>\n", out);

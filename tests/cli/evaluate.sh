@@ -191,7 +191,7 @@ fails 'compare: no such file' 'nowhere.json: ' "$evaluate" --compare all.json no
 # the first is class BEST, whose logit 10 leads by LEAD.
 answers() {
     cat >"$1.json" <<JSON
-{"format": "vertebra evaluation 1", "complete": true, "shard": [1, 1], "about": {},
+{"format": "vertebra evaluation 1", "complete": true, "shard": [1, 1], "about": {"folder": "."},
  "result": {"pictures": 1, "broken": 1, "top1": $((1 - $3)), "top5": 1},
  "run": {"pictures": 2, "dtype": "$2"}, "class_names": ["cat", "dog"],
  "records": [[0, "cat/0.png", 0, $3, 0.7, [[$3, 10.0, 0.5], [$((1 - $3)), $(
@@ -377,6 +377,36 @@ printf 'x\t3\n' >map.txt
 works 'commas and quotes in names' '^top-1' \
     "$evaluate" $golden --class-map map.txt --csv odd.csv 'quo,"ted'
 holds 'commas and quotes in the CSV' grep -q '^"x/a,""b.png",3,' odd.csv
+
+# names that are no UTF-8, names that are, and names that look like what the JSON makes of the first
+strange=$(printf 'strange\377')
+for class in "$(printf '\303\244\\')" "$(printf 'k\303')" 'k\xc3'; do
+    mkdir -p "$strange/$class"
+    cp "$png" "$strange/$class/$(printf 'a\377\303\244.png')"
+    cp "$png" "$strange/$class/$(printf '\303\244.png')"
+    cp "$png" "$strange/$class/"'\xff.png'
+done
+echo text >"$strange/$(printf 'k\303/\351\\.png')"
+printf 'k\303\t0\nk\\xc3\t1\n\303\244\\\t2\n' >map.txt
+for shard in 1/2 2/2 1/1; do
+    run "$evaluate" $golden --class-map map.txt --shard $shard --json "strange.{shard}of${shard#*/}" \
+        --csv odd.csv --report odd.report "$strange"
+done
+check 'names of any bytes: merged' 1 'not a picture' '^broken +1,' "$evaluate" \
+    --merge strange.1of2 strange.2of2 --json again.json --csv again.csv --report again.report
+figures strange.1of1 >want
+figures again.json >got
+same 'names of any bytes: the JSON of one run' got want
+same 'names of any bytes: the CSV of one run' again.csv odd.csv
+holds 'names of any bytes: the bytes in the CSV' grep -qaF "$(printf 'k\303/a\377\303\244.png,0,k\303,')" odd.csv
+is 'names of any bytes: in the JSON' "$("$tmp/json" records.0.1 about.folder class_names.1 <again.json |
+    tr '\n' ' ')" 'k\\xc3/\\xff.png strange\xff k\\xc3 '
+holds 'names of any bytes: thumbnails' grep -q '<img width=' again.report/index.html
+holds 'names of any bytes: all of them' sh -c '! grep -q "not here" again.report/index.html'
+for escape in '\\\\x0' '\\\\x00' '\\\\xzz' '\\\\xFF' '\\\\' '\\\\n'; do
+    sed "s/\"folder\": \"[^\"]*/&$escape/" again.json >other.json
+    fails "a name with $escape" 'other.json: is not a result.*damaged' "$evaluate" --merge other.json
+done
 
 # ---- report --------------------------------------------------------------------------------------
 holds 'the report is a page' grep -q '<!DOCTYPE html>' report/index.html
