@@ -40,9 +40,9 @@ static int take_option(state *s, int opt)
                    ? CLI_OK
                    : cli_usage(&s->app.options, "--topk %s: want a number from 1 on", optarg);
     case 'l': s->labels_path = optarg; return CLI_OK;
-    case 'c': s->cam = optarg; return CLI_OK;
-    case 'L': s->logits_path = optarg; return CLI_OK;
-    case 'U': s->dump_path = optarg; return CLI_OK;
+    case 'c': return cli_output_path(&s->app.options, "cam", optarg, &s->cam);
+    case 'L': return cli_output_path(&s->app.options, "logits", optarg, &s->logits_path);
+    case 'U': return cli_output_path(&s->app.options, "dump-input", optarg, &s->dump_path);
     case 'P': s->print_preproc = true; return CLI_OK;
     case 'F': s->check_range = true; return CLI_OK;
     default: return app_option(&s->app, opt, optarg, help);

@@ -95,9 +95,9 @@ static int take_option(state *s, int opt)
     case 'M': s->class_map = optarg; return CLI_OK;
     case 'l': s->labels_path = optarg; return CLI_OK;
     case 'S': s->subset = true; return CLI_OK;
-    case 'C': s->csv_path = optarg; return CLI_OK;
-    case 'j': s->json_path = optarg; return CLI_OK;
-    case 'P': s->report_path = optarg; return CLI_OK;
+    case 'C': return cli_output_path(&s->options, "csv", optarg, &s->csv_path);
+    case 'j': return cli_output_path(&s->options, "json", optarg, &s->json_path);
+    case 'P': return cli_output_path(&s->options, "report", optarg, &s->report_path);
     case 'U': s->merge = true; return CLI_OK;
     case 'Q': s->compare = true; return CLI_OK;
     case 'X':
@@ -545,7 +545,7 @@ static bool on_progress(void *user, int64_t done, int64_t total)
         int left = (int)((double)(total - done) / per_second + 0.5);
         snprintf(eta, sizeof eta, "%d:%02d:%02d", left / 3600, left / 60 % 60, left % 60);
     }
-    snprintf(note, sizeof note, " %lld/%lld  %.1f/s  ETA %s ", (long long)done, (long long)total,
+    snprintf(note, sizeof note, " %lld/%lld  %.1f/s  ETA %s", (long long)done, (long long)total,
              per_second, eta);
     if (!s->bar_ended) {
         cli_bar("evaluate", (uint64_t)done, (uint64_t)total, note);
@@ -615,12 +615,15 @@ static int run_pictures(state *s, const vt_preprocess *preprocess)
 
 static int open_outputs(state *s)
 {
-    int result = output_open(&s->json, &s->options, s->json_path);
-    if (result == CLI_OK) {
-        result = output_open(&s->csv, &s->options, s->csv_path);
+    if (output_same(s->json_path, s->csv_path)) {
+        return cli_usage(&s->options, "--json %s --csv %s: two results cannot go to one place",
+                         s->json_path, s->csv_path);
     }
-    return result == CLI_OK && s->report_path ? report_prepare(&s->options, s->report_path)
-                                              : result;
+    int result = s->report_path ? report_prepare(&s->options, s->report_path) : CLI_OK;
+    if (result == CLI_OK) {
+        result = output_open(&s->json, &s->options, s->json_path);
+    }
+    return result == CLI_OK ? output_open(&s->csv, &s->options, s->csv_path) : result;
 }
 
 /* Every broken picture by name, in the order of the list. */

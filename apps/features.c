@@ -44,7 +44,7 @@ static int take_outputs(state *s, const char *text)
 static int take_option(state *s, int opt)
 {
     switch (opt) {
-    case 'o': s->prefix = optarg; return CLI_OK;
+    case 'o': return cli_output_path(&s->app.options, "out", optarg, &s->prefix);
     case 'O': return take_outputs(s, optarg);
     case 'Y':
         s->nhwc = strcmp(optarg, "nhwc") == 0;

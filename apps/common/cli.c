@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -37,6 +38,19 @@ static void hold_standard_streams(void)
     }
 }
 
+/* A second Ctrl-C ends the program at once. The other two may come twice for one reason: `timeout`
+ * sends to the process and to its group, a terminal that closes as its shell does. */
+static void catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_interrupt}, before;
+    sigaction(SIGTERM, &action, NULL);
+    if (sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler != SIG_IGN) { /* nohup */
+        sigaction(SIGHUP, &action, NULL);
+    }
+    action.sa_flags = (int)SA_RESETHAND;
+    sigaction(SIGINT, &action, NULL);
+}
+
 void cli_init(cli_options *options, const char *program)
 {
     hold_standard_streams();
@@ -44,16 +58,23 @@ void cli_init(cli_options *options, const char *program)
     *options = (cli_options){.program = slash ? slash + 1 : program,
                              .device = "cpu",
                              .settings = vt_model_settings_default()};
-    struct sigaction action = {.sa_handler = on_interrupt};
-    action.sa_flags = (int)SA_RESETHAND; /* a second Ctrl-C ends the program at once */
-    sigaction(SIGINT, &action, NULL);
+    catch_signals();
+}
+
+/* What may drive a terminal. */
+static bool is_control(char c)
+{
+    return (unsigned char)c < 0x20 || c == 0x7f;
 }
 
 static void print_line(const cli_options *options, const char *format, va_list args)
 {
-    fprintf(stderr, "%s: ", options->program);
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
+    char line[3 * 4096]; /* two paths and what is to be said */
+    vsnprintf(line, sizeof line, format, args);
+    for (char *p = line; *p; p++) {
+        *p = is_control(*p) ? '?' : *p;
+    }
+    fprintf(stderr, "%s: %s\n", options->program, line);
 }
 
 int cli_fail(const cli_options *options, const char *format, ...)
@@ -93,8 +114,7 @@ int cli_usage(const cli_options *options, const char *format, ...)
 void cli_print_text(const char *text)
 {
     for (const char *p = text; *p; p++) {
-        bool control = (unsigned char)*p < 0x20 || *p == 0x7f;
-        putchar(control ? '?' : *p);
+        putchar(is_control(*p) ? '?' : *p);
     }
 }
 
@@ -111,6 +131,13 @@ json_t *cli_json_text(const char *text)
         free(clean);
     }
     return json;
+}
+
+int cli_output_path(const cli_options *options, const char *name, const char *argument,
+                    const char **path)
+{
+    *path = argument;
+    return *argument ? CLI_OK : cli_usage(options, "--%s: the name is empty", name);
 }
 
 bool cli_number(const char *text, long low, long high, int *out)
@@ -195,20 +222,35 @@ static void print_log(void *user, vt_log_level level, const char *line)
 {
     const cli_options *o = user;
     if (level == VT_LOG_WARNING || o->verbose) {
-        fprintf(stderr, "%s: %s%s\n", o->program, level == VT_LOG_WARNING ? "warning: " : "", line);
+        (void)cli_fail(o, "%s%s", level == VT_LOG_WARNING ? "warning: " : "", line);
     }
 }
 
-enum { BAR = 40, PATIENCE = 1 }; /* characters; seconds before a bar is worth showing */
+enum {
+    BAR = 40,     /* characters */
+    COLUMNS = 80, /* of a terminal that does not say how many it has */
+    PATIENCE = 1  /* seconds before a bar is worth showing */
+};
+
+static int terminal_columns(void)
+{
+    struct winsize size;
+    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col ? size.ws_col : COLUMNS;
+}
 
 void cli_bar(const char *what, uint64_t done, uint64_t total, const char *note)
 {
-    if (isatty(STDERR_FILENO)) {
-        int filled = (int)(BAR * done / (total ? total : 1));
-        fprintf(stderr, "\r%s [%.*s%*s]%s%s", what, filled,
-                "########################################", BAR - filled, "", note,
-                done >= total ? "\n" : "");
+    if (!isatty(STDERR_FILENO)) {
+        return;
     }
+    char line[512];
+    int room = terminal_columns() - 1; /* after the last column the next line may begin */
+    int width = room - (int)(strlen(what) + strlen(" []") + strlen(note));
+    width = width < 0 ? 0 : width < BAR ? width : BAR;
+    int filled = (int)((uint64_t)width * done / (total ? total : 1));
+    snprintf(line, sizeof line, "%s [%.*s%*s]%s", what, filled,
+             "########################################", width - filled, "", note);
+    fprintf(stderr, "\r%.*s\033[K%s", room, line, done >= total ? "\n" : "");
 }
 
 void cli_end_bar(void)

@@ -61,13 +61,14 @@ typedef struct cli_options {
     CLI_MODEL_HELP "  -j, --json             machine-readable result\n" CLI_LAST_HELP
 /* clang-format on */
 
-/* Starts a program: remembers its name and catches Ctrl-C. */
+/* Starts a program: remembers its name and catches Ctrl-C, SIGTERM and SIGHUP. */
 void cli_init(cli_options *options, const char *program);
 
 /* Takes one option returned by getopt_long, '?' included. CLI_OK, or CLI_USAGE after a message. */
 int cli_common_option(cli_options *options, int opt, const char *argument);
 
-/* Prints "program: message" to stderr; returns CLI_FAILED, or CLI_USAGE with a hint at --help. */
+/* Prints "program: message" to stderr, cleaned as by cli_print_text; returns CLI_FAILED, or CLI_USAGE
+ * with a hint at --help. */
 int cli_fail(const cli_options *options, const char *format, ...) VT_PRINTF(2, 3);
 int cli_usage(const cli_options *options, const char *format, ...) VT_PRINTF(2, 3);
 
@@ -83,6 +84,11 @@ json_t *cli_json_text(const char *text);
 /* A whole number within [low, high]; false when the text is anything else. */
 bool cli_number(const char *text, long low, long high, int *out);
 
+/* Takes the argument of the option --name, a file to write: CLI_OK, or CLI_USAGE after a message
+ * where it is empty, as a variable that is not set. */
+int cli_output_path(const cli_options *options, const char *name, const char *argument,
+                    const char **path);
+
 /* The context and the model of the options, or a message and CLI_FAILED. */
 int cli_open_context(cli_options *options, vt_context **context);
 int cli_open_model(cli_options *options, vt_context *context, vt_model **model);
@@ -90,14 +96,14 @@ int cli_open_model(cli_options *options, vt_context *context, vt_model **model);
 /* The transform to use: the model's, at --size where it was given. */
 vt_preprocess cli_preprocess(const cli_options *options, const vt_model *model);
 
-/* On a terminal, redraws a bar on stderr: `done` of `total` of `what`, then `note`. At the end of
- * the step it stays. */
+/* On a terminal, redraws a bar on stderr: `done` of `total` of `what`, then `note`, in one line. At
+ * the end of the step it stays. */
 void cli_bar(const char *what, uint64_t done, uint64_t total, const char *note);
 
 /* Leaves the line of a bar that did not come to its end. */
 void cli_end_bar(void);
 
-/* Whether Ctrl-C was pressed. */
+/* Whether Ctrl-C was pressed, or another of those signals came. */
 bool cli_interrupted(void);
 
 #endif

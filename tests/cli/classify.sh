@@ -19,6 +19,9 @@ for topk in 0 -1 x 1.5 '' 2x 99999999999999999999; do
 done
 misused '--exif turn' '--exif turn: want apply or ignore' "$classify" --exif turn "$png"
 misused '--topk without a number' 'requires an argument' "$classify" "$png" --topk
+for option in cam logits dump-input; do
+    misused "--$option ''" "--$option: the name is empty" "$classify" --$option '' "$png"
+done
 misused '--cam and two pictures' 'exactly one picture' "$classify" --cam cam.png "$png" "$jpeg"
 misused '--cam and a tensor' 'exactly one picture' "$classify" --cam cam.png --input-npy in.npy
 misused 'a picture and a tensor' 'not both' "$classify" --input-npy in.npy "$png"

@@ -48,7 +48,7 @@ skip() {
 # run COMMAND...: fills $tmp/out, $tmp/err and $code; a program that hangs ends with 124
 run() {
     code=0
-    timeout 120 "$@" >"$tmp/out" 2>"$tmp/err" || code=$?
+    timeout -k 10 120 "$@" >"$tmp/out" 2>"$tmp/err" || code=$?
 }
 
 # judge NAME CODE STDERR STDOUT: of what `run` left. STDERR and STDOUT are extended regular

@@ -55,6 +55,17 @@ fails 'nowhere to write JSON' 'no/r.json: cannot create' \
 fails 'a folder as JSON' 'empty: is a folder' "$evaluate" $golden --json empty val
 fails 'nowhere to write a report' 'no/report: cannot write a report there' \
     "$evaluate" $golden --report no/report val
+for option in json csv report; do
+    misused "--$option ''" "--$option: the name is empty" "$evaluate" $golden --$option '' val
+done
+misused 'CSV and JSON in one file' '--json q --csv q: two results cannot go to one place' \
+    "$evaluate" $golden --csv q --json q val
+misused 'CSV and JSON in one file, named twice' 'cannot go to one place' \
+    "$evaluate" $golden --csv q --json "$PWD/./q" val
+misused 'CSV and JSON in one file of a shard' 'cannot go to one place' \
+    "$evaluate" $golden --shard 1/2 --csv 'q{shard}' --json q1 val
+misused 'CSV and JSON on stdout' 'cannot go to one place' "$evaluate" $golden --csv - --json - val
+fails 'a report in place of a CSV' 'q: is a folder' "$evaluate" $golden --csv q --report q/ val
 fails 'more shards than pictures' '9 shards of 6 pictures' "$evaluate" $golden --shard 1/9 val
 
 # ---- the figures ---------------------------------------------------------------------------------
@@ -91,6 +102,23 @@ works '--limit' ': 2 of 2 classes' "$evaluate" $golden --limit 2 --csv limit.csv
 is '--limit is spread evenly' "$(tail -n 2 limit.csv | cut -d, -f1 | tr '\n' ' ')" \
     'n01440764/B.JPG n01443537/z.BmP '
 works '--subset' '^top-5 +100.00 %' "$evaluate" $golden --subset val
+
+works 'CSV and JSON of one name in two folders' '^top-1' \
+    "$evaluate" $golden --csv all.out --json empty/all.out val
+same 'the CSV of two' all.out all.csv
+figures empty/all.out >got
+same 'the JSON of two' got want
+rm empty/all.out
+works 'what a killed run of this number has left' '^top-1' sh -c \
+    'echo left >k.json.$$-0.tmp; exec "$0" "$@"' "$evaluate" $golden --json k.json val
+figures k.json >got
+same 'what a killed run has left is not taken' got want
+is 'what a killed run has left stays' "$(cat k.json.*.tmp)" left
+rm k.json.*.tmp
+if [ -c /dev/full ]; then
+    check 'a full disk' 1 '/dev/full: cannot write: No space left' '^top-1' \
+        "$evaluate" $golden --json /dev/full val
+fi
 
 # ---- shards --------------------------------------------------------------------------------------
 for i in 1 2 3 4; do
@@ -377,6 +405,11 @@ printf 'x\t3\n' >map.txt
 works 'commas and quotes in names' '^top-1' \
     "$evaluate" $golden --class-map map.txt --csv odd.csv 'quo,"ted'
 holds 'commas and quotes in the CSV' grep -q '^"x/a,""b.png",3,' odd.csv
+odd_name=$(printf 'es\033[31m\nc.png')
+echo text >"odd/n01440764/$odd_name"
+check 'a name that drives a terminal' 1 'n01440764/es[?][[]31m[?]c.png: not a picture' '^broken' \
+    "$evaluate" $golden odd
+rm "odd/n01440764/$odd_name"
 
 # names that are no UTF-8, names that are, and names that look like what the JSON makes of the first
 strange=$(printf 'strange\377')
@@ -435,29 +468,64 @@ works 'names that look like tags' '^top-1' \
 holds 'are text in the report' sh -c 'grep -q "&lt;b&gt;&amp;" tagged/index.html &&
     ! grep -q "<b>&" tagged/index.html'
 
-# ---- Ctrl-C --------------------------------------------------------------------------------------
+# ---- the bar -------------------------------------------------------------------------------------
 mkdir -p long/0
 for i in 0 1 2 3 4 5 6 7 8 9; do
     ln -s "$jpeg" long/0/$i.jpg
 done
+# bar COLUMNS: the last state of the bar in a terminal so wide
+bar() {
+    script -qec "stty cols $1; '$evaluate' $golden long" /dev/null </dev/null |
+        tr '\r' '\n' | grep 'ETA' | tail -n 1
+}
+if script -qec true /dev/null </dev/null >/dev/null 2>&1; then
+    for columns in 200 80 60; do
+        state=$(bar $columns)
+        clear=$(printf '\033[K')
+        holds "$columns columns: what is behind the bar is cleared" test "${state%"$clear"}" != "$state"
+        state=${state%"$clear"}
+        holds "$columns columns: the bar is one line" test "${#state}" -gt 50 -a "${#state}" -lt $columns
+    done
+else
+    skip 'the bar' 'there is no script, which makes a terminal'
+fi
+
+# ---- a full disk, signals ------------------------------------------------------------------------
 i=1
 while [ $i -lt 300 ]; do # so many that no machine is through before the signal
     ln -s 0 long/$i
     i=$((i + 1))
 done
-"$evaluate" --golden --model $nano --threads 1 --batch 2 --json part.json long >out 2>err &
-pid=$!
-sleep 3
-kill -INT $pid
-code=0
-wait $pid || code=$?
-judge 'Ctrl-C' 1 '^evaluate: (stopped after [0-9]+ of 3000 pictures|.*cancelled)' '.*'
-if [ -f part.json ]; then
-    is 'Ctrl-C: the JSON says that it is partial' "$("$tmp/json" complete <part.json)" false
-    fails 'Ctrl-C: what is partial is not merged' 'stopped before its end' \
-        "$evaluate" --merge part.json
+# The disk that is full for both has room for the second once the first is taken away.
+mkdir -p tiny
+if unshare -rm mount -t tmpfs -o size=32k none tiny 2>err; then
+    run unshare -rm sh -c 'mount -t tmpfs -o size=32k none tiny && exec "$0" "$@"' "$evaluate" \
+        $golden --limit 150 --json tiny/a.json --csv tiny/a.csv long
+    is 'a full disk: both are named with the reason' \
+        "$(grep -c '^evaluate: tiny/a[.].*: cannot write: No space left' err)" 2
 else
-    bad 'Ctrl-C' 'no partial JSON'
+    skip 'a full disk' "$(cat err)"
 fi
-absent 'nothing is left beside the results' ./*.tmp
+
+# stopped SIGNAL: a run that gets the signal after 3 seconds
+stopped() {
+    rm -f part.json
+    "$evaluate" --golden --model $nano --threads 1 --batch 2 --json part.json long >out 2>err &
+    pid=$!
+    sleep 3
+    kill -"$1" $pid
+    code=0
+    wait $pid || code=$?
+    judge "$1" 1 '^evaluate: (stopped after [0-9]+ of 3000 pictures|.*cancelled)' '.*'
+    if [ -f part.json ]; then
+        is "$1: the JSON says that it is partial" "$("$tmp/json" complete <part.json)" false
+    else
+        bad "$1" 'no partial JSON'
+    fi
+    absent "$1: nothing is left beside the results" ./*.tmp
+}
+for signal in TERM HUP INT; do
+    stopped $signal
+done
+fails 'what is partial is not merged' 'stopped before its end' "$evaluate" --merge part.json
 finish

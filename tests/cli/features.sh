@@ -15,6 +15,7 @@ misused 'no --out' '--out PREFIX is missing' "$features" "$png"
 misused 'no picture' 'give one picture or --input-npy' "$features" --out f
 misused 'two pictures' 'give one picture or --input-npy' "$features" --out f "$png" "$jpeg"
 misused 'a picture and a tensor' 'give one picture or' "$features" --out f --input-npy in.npy "$png"
+misused "--out ''" '--out: the name is empty' "$features" --out '' "$png"
 misused '--layout chw' '--layout chw: want nchw or nhwc' "$features" --layout chw --out f "$png"
 misused '--outputs of nothing' 'name at least one' "$features" --outputs , --out f "$png"
 misused '--outputs of too many' 'at most 16' \
