@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 # What the `prepare` scripts of the data sets share; each sets $usage and sources it.
-#   A script works in OUT/.incoming and moves what is whole to its place: it can be stopped at any
-#   time and started again, and a second run only counts.
+#   A script works in OUT/.incoming, checks, and moves what is whole to its place: it can be stopped
+#   at any time and started again, and a second run only counts. A failure leaves nothing there that
+#   the next run could take for its own.
 set -eu
 LC_ALL=C
 export LC_ALL
 program=${0%/*}
 program=${program##*/}/prepare
+incoming=
+kit=
 
 complain() {
     printf '%s: %s\n' "$program" "$1" >&2
+    if [ -n "$incoming" ]; then
+        rm -rf "$incoming" ${kit:+"$kit"} 2>/dev/null || :
+        rmdir "$out" 2>/dev/null || : # not empty
+    fi
     exit 1
 }
 misused() {
@@ -56,6 +63,12 @@ begin() {
     trap 'printf "%s: stopped; the same command goes on\n" "$program" >&2; exit 130' INT TERM HUP
 }
 
+# unreadable ARCHIVE LOG: the first words of the program that failed; tar's begin with an empty line,
+# unzip's with [ARCHIVE]
+unreadable() {
+    complain "$1: $(sed -n 's/^ *\([^[ ].*\)/\1/p' "$2" | head -n 1): is it complete?"
+}
+
 # unpack ARCHIVE [TAR OPTION... | MEMBER...]: into $incoming, leaving what is there alone. A file
 # that was being written when the last run was stopped is newer than that run's start: an archive's
 # files get their own dates when they are whole.
@@ -71,11 +84,11 @@ unpack() {
     *.zip)
         tool unzip unzip
         unzip -q -n "$archive" "$@" -d "$incoming" >/dev/null 2>"$incoming/.log" ||
-            complain "$archive: $(tail -n 1 "$incoming/.log")"
+            unreadable "$archive" "$incoming/.log"
         ;;
     *)
         tar -xf "$archive" -C "$incoming" --skip-old-files --no-same-owner "$@" \
-            2>"$incoming/.log" || complain "$archive: $(head -n 1 "$incoming/.log")"
+            2>"$incoming/.log" || unreadable "$archive" "$incoming/.log"
         ;;
     esac
 }
@@ -91,14 +104,24 @@ place() {
     elif [ "${1#"$incoming"/}" != "$1" ]; then
         mv "$1" "$2"
     else
-        rm -rf "$2.partial" && cp -r "$1" "$2.partial" && mv "$2.partial" "$2" ||
-            complain "$2: cannot copy $1"
+        rm -rf "$2.partial" && cp -r "$1" "$2.partial" 2>/dev/null && mv "$2.partial" "$2" || {
+            rm -rf "$2.partial"
+            complain "$2: cannot copy $1: is the disk full?"
+        }
     fi
 }
 
 # count FOLDER ENDING: files below it, through links
 count() {
-    find -L "$1" -name .incoming -prune -o -type f -iname "*.$2" -print | wc -l | tr -d ' '
+    find -L "$1" -name .incoming -prune -o -type f -iname "*.$2" -print 2>/dev/null | wc -l | tr -d ' '
+}
+
+# origin PATH SOURCE: how messages call it: what was unpacked by its archive
+origin() {
+    case $1 in
+    "$incoming"/*) echo "$2" ;;
+    *) echo "$1" ;;
+    esac
 }
 
 # verify WHAT HAVE WANT

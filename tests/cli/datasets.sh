@@ -180,7 +180,11 @@ tar -cf few.tar -C flat ILSVRC2012_val_00000001.JPEG
 fails 'pictures are missing' 'few.tar: 4 of the 5 pictures are not in it' \
     "$imagenet" --expect=5 few.tar kit x
 head -c 20000 val.tar >cut.tar
-fails 'a cut archive' 'cut.tar: ' "$imagenet" --expect=5 cut.tar kit y
+fails 'a cut archive' 'cut.tar: .*: is it complete\?' "$imagenet" --expect=5 cut.tar kit y
+gzip -c val.tar | head -c 20000 >val_cut.tar.gz
+fails 'a cut compressed archive' 'val_cut.tar.gz: .*unexpected end of file: is it complete\?' \
+    "$imagenet" --expect=5 val_cut.tar.gz kit y
+absent 'failures leave nothing behind' x y
 cp $data/meta.mat meta.mat
 ./mat other <"$sets/imagenet/classes.tsv" >$data/meta.mat
 fails 'another table' "its first variable is 'other'" "$imagenet" --expect=5 val.tar kit x
@@ -202,8 +206,15 @@ is 'its folders' "$(tree v2out)" '0/a.jpeg 10/a.jpeg 2/a.jpeg '
 works 'a second time' 'v2out: 3 pictures' "$v2" --expect=3 v2.tar.gz v2out
 works '--link' 'v2link: 3 pictures' "$v2" --link --expect=3 v2 v2link
 is 'links' "$(find v2link -type f)" ''
-fails 'the real number is checked' 'v2out: pictures: 3 instead of 10000' "$v2" v2.tar.gz v2out
+fails 'the real number is checked' 'v2.tar.gz: pictures: 3 instead of 10000' "$v2" v2.tar.gz v2out
 fails 'another archive' 'holds no folder 0' "$v2" val.tar v2bad
+mkdir -p v2part/0 && cp "$png" v2part/0/a.jpeg
+fails 'a part of the set' 'v2part: pictures: 1 instead of 3' "$v2" --expect=3 v2part v2bad
+absent 'is not placed' v2bad
+head -c 20000 v2.tar.gz >v2cut.tar.gz
+fails 'a cut archive' 'v2cut.tar.gz: .*unexpected end of file: is it complete\?' \
+    "$v2" --expect=3 v2cut.tar.gz v2bad
+works 'the whole one afterwards' 'v2bad: 3 pictures' "$v2" --expect=3 v2.tar.gz v2bad
 
 # ---- ADE20K and COCO -----------------------------------------------------------------------------
 if ! command -v zip >/dev/null || ! command -v unzip >/dev/null; then
@@ -240,7 +251,9 @@ fails 'a picture without label map' 'ADE_val_2 has no picture or no label map' \
     "$ade" --expect=2 $top adecopy
 fails 'another folder' 'has no images/validation' "$ade" --expect=2 flat adebad
 head -c 3000 ade.zip >cut.zip
-fails 'a cut archive' 'cut.zip: ' "$ade" --expect=2 cut.zip adebad
+fails 'a cut archive' 'cut.zip: End-of-central-directory .*: is it complete\?' "$ade" --expect=2 cut.zip adebad
+fails 'a part of the set' 'validation: pictures: 2 instead of 3' "$ade" --expect=3 $top adebad
+absent 'is not placed' adebad
 
 mkdir val2017 annotations
 cp "$jpeg" val2017/000000000139.jpg
@@ -260,7 +273,23 @@ fails 'the real number is checked' 'pictures: 2 instead of 5000' "$coco" val.zip
 mv coco/val2017/000000000285.jpg coco/val2017/other.jpg
 fails 'a picture of the list is missing' '000000000285.jpg of .* is not there' \
     "$coco" --expect=2 val.zip ann.zip coco
-absent 'nothing is left behind' in/.incoming in/.devkit stopped/.incoming v2link/.incoming \
+absent 'a failure leaves the rest alone' coco/.incoming
+mkdir cc && cp -r val2017 cc/
+for option in --expect=2 --link; do
+    rm -rf wrong
+    fails "the folder above the pictures ($option)" '/cc: 000000000139.jpg of .* is not there: is it' \
+        "$coco" $option cc annotations wrong
+    absent "nothing was placed ($option)" wrong
+done
+works 'the right one afterwards' 'wrong: 2 pictures' "$coco" --expect=2 cc/val2017 annotations wrong
+mkdir -p other/val2017 && cp "$png" other/val2017/000000000139.jpg
+(cd other && zip -qr ../other.zip val2017)
+fails 'an archive of a part' '/other.zip: 000000000285.jpg of .* is not there' \
+    "$coco" --expect=2 other.zip ann.zip fresh
+works 'the right one afterwards' 'fresh: 2 pictures' "$coco" --expect=2 val.zip ann.zip fresh
+same 'its picture' fresh/val2017/000000000139.jpg "$jpeg"
+fails 'another number' 'val2017: pictures: 2 instead of 5000' "$coco" val2017 annotations numbers
+absent 'nothing is left behind' numbers in/.incoming in/.devkit stopped/.incoming v2link/.incoming \
     cocolink/.incoming
 
 finish
