@@ -255,6 +255,32 @@ static int find_folder(const folder_set *set, const char *name)
     return found ? (int)(found - set->folders) : -1;
 }
 
+/* Whether it says "folder class" with other marks than a tab between; cuts it. */
+static bool lacks_tab(const folder_set *set, char *line)
+{
+    size_t number = strlen(line);
+    while (number && strchr("0123456789", line[number - 1])) {
+        number--;
+    }
+    size_t end = number;
+    while (end && strchr(" ,;", line[end - 1])) {
+        end--;
+    }
+    bool two = end < number && line[number];
+    line[end] = '\0';
+    return two && find_folder(set, line) >= 0;
+}
+
+static bool has_tab(const labels *lines)
+{
+    for (int i = 0; i < lines->count; i++) {
+        if (strchr(lines->names[i], '\t')) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int map_from_file(folder_set *set, const cli_options *options, const char *path, int classes)
 {
     labels lines;
@@ -262,8 +288,8 @@ static int map_from_file(folder_set *set, const cli_options *options, const char
     if (labels_lines(&lines, path, &error) != VT_OK) {
         return cli_fail(options, "--class-map: %s", error.message);
     }
-    int result = CLI_OK;
-    bool pairs = lines.count && strchr(lines.names[0], '\t');
+    int result = CLI_OK, blank = 0; /* line */
+    bool pairs = has_tab(&lines);
     for (int i = 0; i < lines.count && result == CLI_OK; i++) {
         char *tab = pairs ? strchr(lines.names[i], '\t') : NULL;
         int class = i;
@@ -280,12 +306,17 @@ static int map_from_file(folder_set *set, const cli_options *options, const char
         int folder = result == CLI_OK ? find_folder(set, lines.names[i]) : -1;
         if (folder >= 0) {
             set->classes[folder] = class;
+        } else if (!blank && lacks_tab(set, lines.names[i])) {
+            blank = i + 1;
         }
     }
     labels_clear(&lines);
     for (int i = 0; i < set->folder_count && result == CLI_OK; i++) {
         if (set->classes[i] < 0) {
-            result = cli_fail(options, "%s does not name the folder '%s'", path, set->folders[i]);
+            result = blank ? cli_fail(options, "%s: line %d: want a tab between folder and class",
+                                      path, blank)
+                           : cli_fail(options, "%s does not name the folder '%s'", path,
+                                      set->folders[i]);
         }
     }
     return result;
@@ -327,14 +358,13 @@ static bool map_by_labels(folder_set *set, const vt_model *model, const labels *
     return all;
 }
 
-static bool all_folders(const folder_set *set, bool (*is)(const char *))
+static int count_folders(const folder_set *set, bool (*is)(const char *))
 {
+    int count = 0;
     for (int i = 0; i < set->folder_count; i++) {
-        if (!is(set->folders[i])) {
-            return false;
-        }
+        count += is(set->folders[i]);
     }
-    return true;
+    return count;
 }
 
 static bool is_digits(const char *name)
@@ -347,17 +377,66 @@ static bool is_synset(const char *name)
     return imagenet_offset(name) >= 0;
 }
 
+/* What to add where the folders do not fit a model that nobody chose. */
+static const char *default_note(const cli_options *options)
+{
+    return options->golden || options->weights || options->model
+               ? ""
+               : "; these are the default weights: --model NAME or --weights FILE chooses others";
+}
+
+/* Two folders would be one class. A class map may say so, names that look alike do not. */
+static int refuse_doubles(const folder_set *set, const cli_options *options, int classes)
+{
+    const char **first = calloc((size_t)classes, sizeof *first);
+    int result = first ? CLI_OK : no_memory(options);
+    for (int i = 0; i < set->folder_count && result == CLI_OK; i++) {
+        const char **of_class = &first[set->classes[i]];
+        if (*of_class) {
+            result = cli_fail(options,
+                              "folders '%s' and '%s' are both class %d; --class-map says otherwise",
+                              *of_class, set->folders[i], set->classes[i]);
+        }
+        *of_class = set->folders[i];
+    }
+    free(first);
+    return result;
+}
+
+/* Names the folders that are not what most of them are: "kind". */
+static int refuse_odd(const folder_set *set, const cli_options *options, bool (*is)(const char *),
+                      const char *kind)
+{
+    enum { SHOWN = 3 };
+    char names[SHOWN * 300] = "", more[32] = "";
+    int odd = 0;
+    size_t length = 0;
+    for (int i = 0; i < set->folder_count; i++) {
+        if (!is(set->folders[i]) && odd++ < SHOWN) {
+            length += (size_t)snprintf(names + length, sizeof names - length, "%s'%s'",
+                                       length ? ", " : "", set->folders[i]);
+        }
+    }
+    if (odd > SHOWN) {
+        snprintf(more, sizeof more, " and %d more", odd - SHOWN);
+    }
+    return cli_fail(options,
+                    "%s: %s%s: not %s, as the other %d class folders are; move what is no class "
+                    "away, or --class-map says which class it is",
+                    set->root, names, more, kind, set->folder_count - odd);
+}
+
 static int map_by_numbers(folder_set *set, const cli_options *options, int classes)
 {
     for (int i = 0; i < set->folder_count; i++) {
         if (!cli_number(set->folders[i], 0, classes - 1, &set->classes[i])) {
             return cli_fail(options,
                             "folder '%s': folders of digits are class numbers, and the model's "
-                            "end at %d; --class-map says otherwise",
-                            set->folders[i], classes - 1);
+                            "end at %d; --class-map says otherwise%s",
+                            set->folders[i], classes - 1, default_note(options));
         }
     }
-    return CLI_OK;
+    return refuse_doubles(set, options, classes);
 }
 
 static int map_by_synsets(folder_set *set, const cli_options *options)
@@ -389,26 +468,35 @@ int folder_map(folder_set *set, const cli_options *options, const vt_model *mode
         set->rule = "map";
         return map_from_file(set, options, map, classes);
     }
-    if (all_folders(set, is_digits)) {
+    const int count = set->folder_count, numbers = count_folders(set, is_digits),
+              synsets = classes == IMAGENET_CLASSES ? count_folders(set, is_synset) : 0;
+    if (numbers == count) {
         set->rule = "numbers";
         return map_by_numbers(set, options, classes);
     }
-    if (classes == IMAGENET_CLASSES && all_folders(set, is_synset)) {
+    if (synsets == count) {
         set->rule = "synsets";
         return map_by_synsets(set, options);
     }
     set->rule = "labels";
     if (map_by_labels(set, model, names)) {
-        return CLI_OK;
+        return refuse_doubles(set, options, classes);
+    }
+    if (synsets > count / 2) { /* even where there are 1000: in order they would be other classes */
+        return refuse_odd(set, options, is_synset, "synsets");
     }
     set->rule = "sorted";
-    for (int i = 0; i < set->folder_count; i++) {
+    for (int i = 0; i < count; i++) {
         set->classes[i] = i;
     }
-    return set->folder_count == classes
-               ? CLI_OK
-               : cli_fail(options,
-                          "%s: %d class folders, and the model has %d classes: --class-map says "
-                          "which folder is which class",
-                          set->root, set->folder_count, classes);
+    if (count == classes) {
+        return CLI_OK;
+    }
+    if (numbers > count / 2) {
+        return refuse_odd(set, options, is_digits, "class numbers");
+    }
+    return cli_fail(options,
+                    "%s: %d class folders, and the model has %d classes: --class-map says which "
+                    "folder is which class%s",
+                    set->root, count, classes, default_note(options));
 }

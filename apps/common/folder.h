@@ -40,7 +40,9 @@ bool folder_holds(const char *root, const char *path);
  *   numbers   all names are digits: they are the classes
  *   synsets   all are WordNet synsets and the model has 1000 classes: ImageNet's order
  *   labels    all are names of classes (`names`, or what the weights carry; '_' for ' ')
- *   sorted    there are as many folders as classes: their order */
+ *   sorted    there are as many folders as classes: their order
+ * By number or label no two folders are of one class, and where most folders are synsets the others
+ * are named as odd. CLI_OK, or CLI_FAILED after a message. */
 int folder_map(folder_set *set, const cli_options *options, const vt_model *model,
                const labels *names, const char *map);
 

@@ -32,6 +32,7 @@ static vt_status read_text(char **text, const char *path, vt_error *error)
 
 vt_status labels_lines(labels *out, const char *path, vt_error *error)
 {
+    static const char mark[] = "\xef\xbb\xbf"; /* what some editors begin UTF-8 with */
     *out = (labels){0};
     vt_status status = read_text(&out->text, path, error);
     if (status != VT_OK) {
@@ -42,7 +43,8 @@ vt_status labels_lines(labels *out, const char *path, vt_error *error)
         most += *p == '\n' || *p == '\r';
     }
     out->names = calloc(most, sizeof *out->names);
-    for (char *p = out->text; out->names && *p; out->count++) {
+    char *p = out->text + (strncmp(out->text, mark, strlen(mark)) == 0 ? strlen(mark) : 0);
+    for (; out->names && *p; out->count++) {
         out->names[out->count] = p;
         char *end = p + strcspn(p, "\r\n");
         p = end + (*end == '\r') + (end[*end == '\r'] == '\n');

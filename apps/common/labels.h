@@ -11,7 +11,7 @@ typedef struct labels {
     int count;
 } labels;
 
-/* The lines of a text file. */
+/* The lines of a text file, without a byte order mark. */
 vt_status labels_lines(labels *out, const char *path, vt_error *error);
 
 /* Reads a label file and checks that it has one line per class. */

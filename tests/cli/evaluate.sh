@@ -257,8 +257,9 @@ fails 'compare: another model' 'b.json: model is "other", in a.json it is absent
 # ---- classes -------------------------------------------------------------------------------------
 # labels OPTION...: the labels of the pictures of `classes`
 labels() {
+    rm -f labels.csv
     run "$evaluate" $golden --csv labels.csv "$@"
-    cut -d, -f2 labels.csv | tail -n +2 | tr '\n' ' '
+    cut -d, -f2 labels.csv 2>&1 | tail -n +2 | tr '\n' ' '
 }
 mkdir -p numbers/0 numbers/10 numbers/2 named/tench named/gold_fish
 for folder in numbers/0 numbers/10 numbers/2 named/tench named/gold_fish; do
@@ -268,15 +269,60 @@ is 'folders of digits are classes' "$(labels numbers)" '0 10 2 '
 mkdir numbers/1000
 fails 'a digit folder beyond the classes' "folder '1000': .*end at 999" \
     "$evaluate" $golden numbers
-rmdir numbers/1000
+mv numbers/1000 numbers/0002
+fails 'two folders of one number' "^evaluate: folders '0002' and '2' are both class 2; --class-map" \
+    "$evaluate" $golden numbers
+rmdir numbers/0002
+mkdir numbers/misc
+fails 'an odd folder beside numbers' \
+    "^evaluate: numbers: 'misc': not class numbers, as the other 3 class folders are; move" \
+    "$evaluate" $golden numbers
+rmdir numbers/misc
+mkdir val/lost+found
+fails 'an odd folder beside synsets' \
+    "^evaluate: val: 'lost[+]found': not synsets, as the other 3 class folders are; move" \
+    "$evaluate" $golden val
+mkdir -p many
+(cd many && mkdir $(seq 1 997 | awk '{ printf "n%08d ", $1 }') a b c)
+cp "$png" many/n00000001/a.png
+fails 'odd folders that make it 1000' "many: 'a', 'b', 'c': not synsets, as the other 997" \
+    "$evaluate" $golden many
+mkdir many/d many/e
+fails 'many odd folders' "many: 'a', 'b', 'c' and 2 more: not synsets, as the other 997" \
+    "$evaluate" $golden many
+rm -r val/lost+found many
 fails 'folders that say nothing' 'named: 2 class folders, and the model has 1000 classes: --class-map' \
     "$evaluate" $golden named
+fails 'the default weights' 'named: 2 class folders, .*; these are the default weights: --model NAME or' \
+    "$evaluate" named
+fails 'the default weights and numbers' "'10[0-9]*': .*; these are the default weights: --model NAME" \
+    sh -c 'mkdir numbers/1000 && exec "$0" numbers' "$evaluate"
+rmdir numbers/1000
 { printf 'tench\ngold fish\n'; seq 3 1000; } >names.txt
 is 'folders by label' "$(labels --labels names.txt named)" '1 0 '
+mkdir 'named/gold fish'
+fails 'two folders of one label' "folders 'gold fish' and 'gold_fish' are both class 1; --class-map" \
+    "$evaluate" $golden --labels names.txt named
+rmdir 'named/gold fish'
 printf 'tench\nsomething\ngold_fish\n' >map.txt
 is '--class-map by line' "$(labels --class-map map.txt named)" '2 0 '
 printf 'tench\t7\ngold_fish\t999\n' >map.txt
 is '--class-map with numbers' "$(labels --class-map map.txt named)" '999 7 '
+printf '\357\273\277tench\t7\r\ngold_fish\t999\r\n' >map.txt
+is '--class-map of an editor that marks UTF-8' "$(labels --class-map map.txt named)" '999 7 '
+printf 'tench\t7\ngold_fish\t7\n' >map.txt
+is '--class-map: two folders of one class' "$(labels --class-map map.txt named)" '7 7 '
+for line in 'gold_fish 5' 'gold_fish   5' 'gold_fish, 5' 'gold_fish;5'; do
+    printf 'tench\n%s\n' "$line" >map.txt
+    fails "--class-map: '$line'" 'map.txt: line 2: want a tab between folder and class' \
+        "$evaluate" $golden --class-map map.txt named
+done
+printf 'tench\ngold_fish\ntench 2\n' >map.txt
+is '--class-map: a class whose name is a folder and a number' \
+    "$(labels --class-map map.txt named)" '1 0 '
+printf 'tench 7\ngold_fish\t7\n' >map.txt
+fails '--class-map: one line without a tab' 'map.txt: line 1: want a folder, a tab and a class' \
+    "$evaluate" $golden --class-map map.txt named
 printf 'tench\t7\n' >map.txt
 fails 'a folder that the map lacks' "map.txt does not name the folder 'gold_fish'" \
     "$evaluate" $golden --class-map map.txt named
