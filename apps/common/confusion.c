@@ -15,6 +15,7 @@ typedef struct matrix {
     int *row;   /* of each class of the model; -1: has no pictures */
     int *class; /* of each row before grouping */
     int classes, rows, group;
+    int columns;     /* the rows, and the others where one of them was an answer */
     int64_t *counts; /* [rows, rows + 1] */
     int64_t *totals; /* [rows] */
 } matrix;
@@ -32,6 +33,7 @@ static bool count_answers(const evaluation *e, matrix *m)
     m->rows = m->group ? (m->classes + m->group - 1) / m->group : 0;
     m->counts = calloc((size_t)m->rows * ((size_t)m->rows + 1) + 1, sizeof *m->counts);
     m->totals = calloc((size_t)m->rows + 1, sizeof *m->totals);
+    m->columns = m->rows;
     if (!m->row || !m->class || !m->counts || !m->totals) {
         return false;
     }
@@ -42,6 +44,7 @@ static bool count_answers(const evaluation *e, matrix *m)
             int column = answer < 0 ? m->rows : answer / m->group;
             m->counts[row * (m->rows + 1) + column]++;
             m->totals[row]++;
+            m->columns = answer < 0 ? m->rows + 1 : m->columns;
         }
     }
     return true;
@@ -67,7 +70,7 @@ static void shade(uint8_t *pixel, double share, bool right)
 
 static uint8_t *draw_matrix(const matrix *m, int cell, vt_pixels *pixels)
 {
-    int width = (m->rows + 1) * cell, height = m->rows * cell;
+    int width = m->columns * cell, height = m->rows * cell;
     uint8_t *data = malloc((size_t)width * (size_t)height * 3);
     for (int y = 0; data && y < height; y++) {
         for (int x = 0; x < width; x++) {
@@ -85,7 +88,7 @@ static uint8_t *draw_matrix(const matrix *m, int cell, vt_pixels *pixels)
 static void write_edges(const evaluation *e, const matrix *m, FILE *out, int cell, int left,
                         int top)
 {
-    for (int i = 0; i <= m->rows; i++) {
+    for (int i = 0; i < m->columns; i++) {
         const char *name = i < m->rows ? e->class_names[m->class[i]] : "(others)";
         double centre = (i + 0.5) * cell;
         if (i < m->rows) {
@@ -99,7 +102,7 @@ static void write_edges(const evaluation *e, const matrix *m, FILE *out, int cel
         fputs("</text>\n", out);
     }
     for (int row = 0; cell >= 16 && row < m->rows; row++) {
-        for (int column = 0; column <= m->rows; column++) {
+        for (int column = 0; column < m->columns; column++) {
             int64_t count = m->counts[row * (m->rows + 1) + column];
             if (count) {
                 bool dark = 4 * count > m->totals[row];
@@ -138,10 +141,11 @@ static vt_status write_matrix(const evaluation *e, const matrix *m, FILE *out, v
     if (named) {
         write_edges(e, m, out, cell, left, top);
     }
-    fputs("</svg>\n<p class=\"note\">A row is the true class, a column the answer; the last column "
-          "is all classes that have no pictures here. The shade is the square root of the share of "
-          "the row: blue is right, red is wrong.",
-          out);
+    fprintf(
+        out,
+        "</svg>\n<p class=\"note\">A row is the true class, a column the answer%s. The shade is "
+        "the square root of the share of the row: blue is right, red is wrong.",
+        m->columns > m->rows ? "; the last column is all classes that have no pictures here" : "");
     if (m->group > 1) {
         fprintf(out,
                 " Each row and column stands for %d neighbouring classes: blue "

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Evaluations read back from JSON, and shards put together. */
-#include <math.h>
+#include <float.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "evaluation.h"
 
@@ -25,6 +26,13 @@ static bool small(const json_t *value, int low, int high, int *out)
     return good;
 }
 
+static bool number(const json_t *value, double low, double high, double *out)
+{
+    *out = json_number_value(value);
+    return json_is_number(value) && *out >= low && *out <= high;
+}
+
+/* The best classes, best first; the label is the one that its rank says. */
 static bool read_top(const json_t *list, int class_count, vt_evaluate_record *r)
 {
     size_t count = json_array_size(list);
@@ -32,14 +40,21 @@ static bool read_top(const json_t *list, int class_count, vt_evaluate_record *r)
         return false;
     }
     for (size_t k = 0; k < count; k++) {
-        const json_t *entry = json_array_get(list, k), *logit = json_array_get(entry, 1),
-                     *probability = json_array_get(entry, 2);
-        if (!small(json_array_get(entry, 0), 0, class_count - 1, &r->top[k].index) ||
-            !json_is_number(logit) || !json_is_number(probability)) {
+        const json_t *entry = json_array_get(list, k);
+        vt_class_score *score = &r->top[k];
+        double logit, probability;
+        if (!small(json_array_get(entry, 0), 0, class_count - 1, &score->index) ||
+            !number(json_array_get(entry, 1), -FLT_MAX, FLT_MAX, &logit) ||
+            !number(json_array_get(entry, 2), 0, 1, &probability)) {
             return false;
         }
-        r->top[k].logit = (float)json_number_value(logit);
-        r->top[k].probability = (float)json_number_value(probability);
+        score->logit = (float)logit;
+        score->probability = (float)probability;
+        if ((k > 0 &&
+             (score->logit > score[-1].logit || score->probability > score[-1].probability)) ||
+            (score->index == r->label) != (r->rank == (int)k)) {
+            return false;
+        }
     }
     r->found = (int)count;
     return true;
@@ -60,9 +75,7 @@ static bool read_record(const json_t *line, evaluation *e, int64_t i)
         picture->message = evaluation_name(json_array_get(line, 3));
         return picture->message != NULL;
     }
-    const json_t *loss = json_array_get(line, 4);
-    r->loss = json_number_value(loss);
-    return json_array_size(line) == 6 && json_is_number(loss) &&
+    return json_array_size(line) == 6 && number(json_array_get(line, 4), 0, DBL_MAX, &r->loss) &&
            small(json_array_get(line, 3), 0, e->class_count - 1, &r->rank) &&
            read_top(json_array_get(line, 5), e->class_count, r);
 }
@@ -123,6 +136,10 @@ int evaluation_read(evaluation *e, const cli_options *options, const char *path)
 {
     json_error_t why;
     *e = (evaluation){0};
+    struct stat about;
+    if (stat(path, &about) == 0 && S_ISDIR(about.st_mode)) {
+        return cli_fail(options, "%s: is a folder; want the JSON files of evaluate --json", path);
+    }
     json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &why);
     if (!root) {
         return cli_fail(options, "%s: %s", path, why.text);

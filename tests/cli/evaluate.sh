@@ -172,6 +172,20 @@ fails 'CSV as JSON' '^evaluate: all.csv: ' "$evaluate" --merge all.csv
 fails 'other JSON' 'nano.json: is not a result' sh -c \
     'echo "{}" >nano.json; exec "$0" --merge nano.json' "$evaluate"
 fails 'no such JSON' 'nowhere.json: ' "$evaluate" --merge nowhere.json
+fails 'a folder of JSON' 'empty: is a folder; want the JSON files' "$evaluate" --merge empty
+# A record is [index, path, label, rank, loss, [[class, logit, probability] ...]]; in the last one
+# other numbers, which no run writes.
+record='\(\[5, "[^"]*", 999, \)\([0-9]*\), \([0-9.]*\), \[\[\([0-9]*\), \([0-9.]*\), \([0-9.]*\)'
+for forged in '\2, \3, [[\4, \5, 50.0' '\2, \3, [[\4, \5, -0.1' '\2, \3, [[\4, 1e300, \6' \
+    '\2, \3, [[\4, -9, \6' '\2, -1.5, [[\4, \5, \6' '\2, \3, [[999, \5, \6' \
+    '\2, null, [[\4, \5, \6'; do
+    sed "s/$record/\1$forged/" all.json >other.json
+    differ "$forged: is another file" other.json all.json
+    fails "numbers out of range: $forged" 'other.json: is not a result.*damaged' \
+        "$evaluate" --merge other.json
+done
+sed "s/$record/\1\2, \3, [[\4, \5, \6/" all.json >other.json
+same 'the same numbers: the same file' other.json all.json
 # sh: variables of a cluster
 works 'Slurm array' '^shard +2 of 3;' env SLURM_ARRAY_TASK_ID=7 SLURM_ARRAY_TASK_MIN=5 \
     SLURM_ARRAY_TASK_STEP=2 SLURM_ARRAY_TASK_COUNT=3 "$evaluate" $golden --shard auto val
@@ -236,6 +250,9 @@ works 'compare: an answer lost to rounding' \
 holds 'compare: how many, and the bound' grep -qE \
     '^other answers +1; a lead of 0[.]0001 may be lost to rounding, the smallest is 8' out
 holds 'compare: what is broken in both is the same' grep -qE '^same bits +1 records$' out
+sed 's/0[.]7, \[\[.*/0.7, [[0, 0.300000012, 0.300000012], [1, 0.300000012, 0.300000012]]],/' a.json >b.json
+works 'compare: equal logits whose decimals round up' '^top-1 +1 in a.json, 1 in b.json' \
+    "$evaluate" --compare a.json b.json
 answers b f32 1 0.00011
 check 'compare: an answer with a lead' 1 'b.json: 1 answers differ from a.json by more than rounding' \
     '^cat/0.png: .*; more than rounding$' "$evaluate" --compare a.json b.json
@@ -494,6 +511,12 @@ holds 'the report needs no other file' sh -c \
 holds 'the report has thumbnails' grep -q '<img width=' report/index.html
 is 'the report: its files' "$(ls report | tr '\n' ' ')" 'confusion.png index.html '
 is 'the report: the matrix is a PNG' "$(od -An -tx1 -N4 report/confusion.png | tr -d ' ')" 89504e47
+holds 'the matrix: answers among classes without pictures' grep -q '(others)' report/index.html
+works 'a report of classes that all have pictures' '^top-5 +100.00 %' \
+    "$evaluate" $golden --subset --report all.report val
+holds 'the matrix: no column without answers' sh -c '! grep -q "(others)" all.report/index.html'
+is 'the matrix: as wide as it is high' \
+    "$(od -An -tu1 -j16 -N4 all.report/confusion.png)" "$(od -An -tu1 -j20 -N4 all.report/confusion.png)"
 same 'the merged report has the same matrix' report/confusion.png merged/confusion.png
 mkdir -p large/7
 { printf 'P4\n12000 7500\n' && head -c 11250000 /dev/zero; } >large/7/large.pbm
