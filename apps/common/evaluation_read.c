@@ -286,6 +286,31 @@ static json_t *common_about(const evaluation *parts, int count)
     return about;
 }
 
+static bool copy_class_names(evaluation *out, const evaluation *from)
+{
+    bool room = true;
+    for (int c = 0; c < from->class_count; c++) {
+        out->class_names[c] = strdup(from->class_names[c]);
+        room = room && out->class_names[c];
+    }
+    return room;
+}
+
+/* To their places in the list of all shards. */
+static bool copy_pictures(evaluation *out, const evaluation *part)
+{
+    bool room = true;
+    for (int64_t i = 0; i < part->count; i++) {
+        const evaluated_picture *from = &part->pictures[i];
+        evaluated_picture *to = &out->pictures[from->index];
+        *to = (evaluated_picture){.index = from->index, .path = strdup(from->path)};
+        to->message = from->message ? strdup(from->message) : NULL;
+        out->records[from->index] = part->records[i];
+        room = room && to->path && !to->message == !from->message;
+    }
+    return room;
+}
+
 int evaluation_merge(evaluation *out, const cli_options *options, const evaluation *parts,
                      char *const *paths, int count)
 {
@@ -295,13 +320,13 @@ int evaluation_merge(evaluation *out, const cli_options *options, const evaluati
         return result;
     }
     const evaluation *first = &parts[0];
-    bool room = evaluation_allocate(out, first->total, first->class_count);
-    for (int c = 0; c < first->class_count && room; c++) {
-        out->class_names[c] = strdup(first->class_names[c]);
-        room = out->class_names[c] != NULL;
-    }
     out->folder = strdup(first->folder);
-    if (!room || !out->folder) {
+    bool room = out->folder && evaluation_allocate(out, first->total, first->class_count) &&
+                copy_class_names(out, first);
+    for (int i = 0; i < count && room; i++) {
+        room = copy_pictures(out, &parts[i]);
+    }
+    if (!room) {
         return cli_fail(options, "out of memory");
     }
     out->run = json_incref(first->run);
@@ -309,18 +334,6 @@ int evaluation_merge(evaluation *out, const cli_options *options, const evaluati
     out->shard = out->shards = 1;
     out->complete = true;
     out->total = first->total;
-    for (int i = 0; i < count; i++) {
-        for (int64_t k = 0; k < parts[i].count; k++) {
-            const evaluated_picture *from = &parts[i].pictures[k];
-            evaluated_picture *to = &out->pictures[from->index];
-            *to = (evaluated_picture){.index = from->index, .path = strdup(from->path)};
-            to->message = from->message ? strdup(from->message) : NULL;
-            out->records[from->index] = parts[i].records[k];
-            if (!to->path || (from->message && !to->message)) {
-                return cli_fail(options, "out of memory");
-            }
-        }
-    }
     evaluation_summarise(out);
     return CLI_OK;
 }
