@@ -266,24 +266,34 @@ static void *run_thread(void *model)
     return copy;
 }
 
+enum { MOST_THREADS = 8 };
+
+/* A thread for each function, all with the same argument. */
+static void run_together(void *(*const *functions)(void *), int count, void *argument,
+                         void **results)
+{
+    pthread_t threads[MOST_THREADS];
+    for (int i = 0; i < count; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, functions[i], argument), 0);
+    }
+    for (int i = 0; i < count; i++) {
+        pthread_join(threads[i], &results[i]);
+    }
+}
+
 static void test_sessions_share_a_model(void **state)
 {
     (void)state;
     enum { THREADS = 3 };
+    void *(*const functions[THREADS])(void *) = {run_thread, run_thread, run_thread};
     vt_context *gpu = gpu_context("cuda", true);
     if (!gpu) {
         skip();
         return;
     }
     vt_model *model = gpu_golden(gpu, NANO, VT_F16, VT_WINDOW_PAD);
-    pthread_t threads[THREADS];
     void *results[THREADS];
-    for (int i = 0; i < THREADS; i++) {
-        assert_int_equal(pthread_create(&threads[i], NULL, run_thread, model), 0);
-    }
-    for (int i = 0; i < THREADS; i++) {
-        pthread_join(threads[i], &results[i]);
-    }
+    run_together(functions, THREADS, model, results);
     for (int i = 0; i < THREADS; i++) {
         assert_non_null(results[i]);
         assert_memory_equal(results[i], results[0], 10 * sizeof(float));
@@ -353,16 +363,10 @@ static void test_sessions_come_and_go(void **state)
         return;
     }
     vt_model *model = gpu_golden(gpu, NANO, VT_F16, VT_WINDOW_PAD);
-    pthread_t threads[THREADS];
+    void *(*const functions[THREADS])(void *) = {run_contexts, run_contexts, run_sessions,
+                                                 run_sessions, run_sessions};
     void *results[THREADS];
-    for (int i = 0; i < THREADS; i++) {
-        assert_int_equal(
-            pthread_create(&threads[i], NULL, i < OWN_CONTEXT ? run_contexts : run_sessions, model),
-            0);
-    }
-    for (int i = 0; i < THREADS; i++) {
-        pthread_join(threads[i], &results[i]);
-    }
+    run_together(functions, THREADS, model, results);
     for (int i = 0; i < THREADS; i++) {
         assert_non_null(results[i]);
         if (i >= OWN_CONTEXT) { /* another context may choose another algorithm */
