@@ -109,7 +109,7 @@ static void test_image_too_small(void **state)
     vt_model_settings settings = vt_model_settings_default();
     settings.image_height = 31;
     expect_error(vt_model_golden(&model, context, TINY, 0, &settings, &error), VT_ERR_ARGUMENT,
-                 &error, "224x31");
+                 &error, "31 x 224 (height x width)");
     assert_null(model);
     vt_context_destroy(&context);
 }
