@@ -89,7 +89,7 @@ inline vt_cuda_attention attention_of(vt_dtype t, void *map, void *dst, vt_shape
     return a;
 }
 
-/* ---- cuda_kernels_check.cu ------------------------------------------------------------------- */
+/* ---- cuda_kernels_check.cu, cuda_kernels_check_products.cu ----------------------------------- */
 
 /* All kernels, or those of the products of a warpgroup alone; prints a line for each check. */
 void check_kernels(void);
