@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -77,4 +78,19 @@ vt_status vt_file_read(const vt_file *file, uint64_t position, void *out, size_t
         size -= (size_t)got;
     }
     return VT_OK;
+}
+
+/* Not mkstemp, which would ignore the user's umask. */
+int vt_file_create_beside(const char *path, char *name)
+{
+    enum { TRIES = 1000 };
+    int fd = -1;
+    for (int i = 0; i < TRIES && fd < 0; i++) {
+        snprintf(name, strlen(path) + VT_FILE_BESIDE, "%s.%ld-%d.tmp", path, (long)getpid(), i);
+        fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (fd < 0 && errno != EEXIST) {
+            break;
+        }
+    }
+    return fd;
 }

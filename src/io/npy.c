@@ -13,19 +13,17 @@
 #include "vertebra/npy.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/checked.h"
 #include "io/checkpoint.h"
+#include "io/file.h"
 
 enum {
     MAX_HEADER = 64 * 1024,
-    STEP = 64 * 1024, /* bytes converted at a time */
-    TEMPORARY_NAMES = 100
+    STEP = 64 * 1024 /* bytes converted at a time */
 };
 
 /* ---- header ---------------------------------------------------------------------------------- */
@@ -284,20 +282,6 @@ void vt_npy_clear(vt_context *context, vt_npy *array)
 }
 
 /* ---- writing --------------------------------------------------------------------------------- */
-/* Opens a new file beside `path`; `name` holds strlen(path) + 32 bytes. */
-static int open_temporary(const char *path, char *name)
-{
-    int fd = -1;
-    for (int i = 0; i < TEMPORARY_NAMES && fd < 0; i++) {
-        snprintf(name, strlen(path) + 32, "%s.%ld-%d.tmp", path, (long)getpid(), i);
-        fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (fd < 0 && errno != EEXIST) {
-            break;
-        }
-    }
-    return fd;
-}
-
 static bool write_all(int fd, const void *data, size_t size)
 {
     const char *at = data;
@@ -347,13 +331,13 @@ vt_status vt_npy_write_f32(vt_context *context, const char *path, const float *d
         return vt_error_set(error, VT_ERR_ARGUMENT, "vt_npy_write_f32: bad arguments");
     }
     const vt_allocator *allocator = vt_context_allocator(context);
-    char header[512], *name = vt_alloc(allocator, strlen(path) + 32);
+    char header[512], *name = vt_alloc(allocator, strlen(path) + VT_FILE_BESIDE);
     if (!name) {
         vt_out_of_memory(error);
         return vt_error_wrap(error, VT_ERR_MEMORY, "%s", path);
     }
     size_t length = format_header(header, rank, shape);
-    int fd = open_temporary(path, name), problem = errno;
+    int fd = vt_file_create_beside(path, name), problem = errno;
     bool written = fd >= 0;
     if (fd >= 0) {
         written = write_all(fd, header, length) && write_all(fd, data, bytes);

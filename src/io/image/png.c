@@ -5,13 +5,13 @@
 #include <png.h>
 
 #include <errno.h>
-#include <fcntl.h>
 #include <setjmp.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "core/checked.h"
+#include "io/file.h"
 #include "io/image/decode.h"
 
 typedef struct png_job {
@@ -266,19 +266,9 @@ static vt_status write_file(vt_context *context, FILE *file, const vt_pixels *pi
     return job_result(&job, error);
 }
 
-/* Creates "PATH.PID-N.tmp", which did not exist before. Not mkstemp, which would ignore the
- * user's umask. */
-static FILE *create_beside(const char *path, char *name, size_t capacity, vt_error *error)
+static FILE *create_beside(const char *path, char *name, vt_error *error)
 {
-    enum { TRIES = 1000 };
-    int fd = -1;
-    for (int i = 0; i < TRIES && fd < 0; i++) {
-        snprintf(name, capacity, "%s.%ld-%d.tmp", path, (long)getpid(), i);
-        fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (fd < 0 && errno != EEXIST) {
-            break;
-        }
-    }
+    int fd = vt_file_create_beside(path, name);
     FILE *file = fd < 0 ? NULL : fdopen(fd, "wb");
     if (!file) {
         vt_error_set(error, VT_ERR_IO, "cannot create: %s", strerror(errno));
@@ -290,10 +280,10 @@ static FILE *create_beside(const char *path, char *name, size_t capacity, vt_err
     return file;
 }
 
-static vt_status save_beside(vt_context *context, const char *path, char *name, size_t capacity,
+static vt_status save_beside(vt_context *context, const char *path, char *name,
                              const vt_pixels *pixels, vt_error *error)
 {
-    FILE *file = create_beside(path, name, capacity, error);
+    FILE *file = create_beside(path, name, error);
     if (!file) {
         return VT_ERR_IO;
     }
@@ -316,14 +306,12 @@ vt_status vt_image_save_png(vt_context *context, const char *path, const vt_pixe
     if (!context || !path || !pixels || !pixels->data || pixels->width < 1 || pixels->height < 1) {
         return vt_error_set(error, VT_ERR_ARGUMENT, "save: nothing to write, or nowhere to");
     }
-    enum { SUFFIX = 48 };
     const vt_allocator *allocator = vt_context_allocator(context);
-    const size_t capacity = strlen(path) + SUFFIX;
-    char *name = vt_alloc(allocator, capacity);
+    char *name = vt_alloc(allocator, strlen(path) + VT_FILE_BESIDE);
     if (!name) {
         return vt_error_set(error, VT_ERR_MEMORY, "%s: out of memory", path);
     }
-    vt_status status = save_beside(context, path, name, capacity, pixels, error);
+    vt_status status = save_beside(context, path, name, pixels, error);
     vt_free(allocator, name);
     return status == VT_OK ? VT_OK : vt_error_wrap(error, status, "%s", path);
 }
