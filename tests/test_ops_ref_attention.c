@@ -333,6 +333,18 @@ static heads_with heads_begin(test_program *t, const heads_case *k, vt_value *se
     return u;
 }
 
+/* Ends the program with `y`, case i / 2 on device i % 2, and compares. */
+static void heads_end(test_program *t, vt_value y, const heads_with *u, size_t i, const char *name,
+                      formula *write)
+{
+    char what[64];
+    vt_output(&t->builder, "y", y);
+    float *in = random_map(u->in, (uint32_t)i / 2 + 1, 1.5f, 0.1f);
+    snprintf(what, sizeof what, "%s case %zu", name, i / 2);
+    run_and_compare_formula(t, test_devices[i % 2], in, write, u, 1e-5, what);
+    free(in);
+}
+
 /* Channel c of a head that begins at `offset`, at pixel i of image n. */
 static double at(const float *map, vt_shape s, int64_t n, int64_t i, int64_t offset, int64_t c)
 {
@@ -396,13 +408,8 @@ static void test_linear_attention(void **state)
                                  .v = {x, u.last_offset, k->v_width},
                                  .floor = k->limit,
                                  .temperature = u.temperature};
-        vt_output(&t.builder, "y", vt_op_linear_attention(&t.builder, &a));
-        float *in = random_map(u.in, (uint32_t)i / 2 + 1, 1.5f, 0.1f);
-        char what[64];
-        snprintf(what, sizeof what, "linear_attention case %zu", i / 2);
-        run_and_compare_formula(&t, test_devices[i % 2], in, plain_linear_attention, &u, 1e-5,
-                                what);
-        free(in);
+        heads_end(&t, vt_op_linear_attention(&t.builder, &a), &u, i, "linear_attention",
+                  plain_linear_attention);
     }
 }
 
@@ -455,13 +462,8 @@ static void test_channel_attention(void **state)
                                   .right = {second, u.second_offset, k->width},
                                   .value = {x, u.last_offset, k->v_width},
                                   .scale = k->limit};
-        vt_output(&t.builder, "y", vt_op_channel_attention(&t.builder, &a));
-        float *in = random_map(u.in, (uint32_t)i / 2 + 1, 1.5f, 0.1f);
-        char what[64];
-        snprintf(what, sizeof what, "channel_attention case %zu", i / 2);
-        run_and_compare_formula(&t, test_devices[i % 2], in, plain_channel_attention, &u, 1e-5,
-                                what);
-        free(in);
+        heads_end(&t, vt_op_channel_attention(&t.builder, &a), &u, i, "channel_attention",
+                  plain_channel_attention);
     }
 }
 
